@@ -1,0 +1,68 @@
+# boneage: `make demo` and `make test` need only Python 3.11 or newer, git and make.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
+# Extra words for pip, as an index with CPU builds of torch: make test PIP_FLAGS='--extra-index-url ...'
+PIP_FLAGS ?=
+INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check $(PIP_FLAGS)
+
+OUT ?= out/demo
+DATA ?= ../shared/data/rsna
+# What to assess in the demo: an image, a folder or a manifest (CSV). Empty: DATA's radiographs, else drawn hands.
+IMAGES ?=
+SEX ?=
+PYTEST_FLAGS ?=
+
+.PHONY: help demo test check format bench wheel clean
+
+help: ## say what each target does
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "boneage needs Python 3.11 or newer, and none was found on PATH"; exit 1; }
+	@echo "making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV)
+
+# A stamp is as new as the pyproject.toml that it was installed from, so a second run starts at once.
+$(VENV)/installed-run: pyproject.toml | $(BIN)/python
+	@echo "installing boneage (no torch; about a minute) ..."
+	@$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml | $(BIN)/python
+	@echo "installing boneage with what training and the tests need (a few minutes) ..."
+	@$(INSTALL) -e '.[train,dev]'
+	@touch $@ $(VENV)/installed-run
+
+demo: $(VENV)/installed-run ## assess radiographs (IMAGES=path), print a table, write out/demo/report.html
+	@$(BIN)/python scripts/demo.py --images '$(IMAGES)' --sex '$(SEX)' --data '$(DATA)' --out '$(OUT)'
+
+test: $(VENV)/installed-dev ## install what the tests need and run them
+	@$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+check: $(VENV)/installed-dev ## formatting, lint, types and layers
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(VENV)/installed-dev ## put the code in shape
+	@$(BIN)/ruff check --fix-only -q .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/installed-dev ## time an assessment, stage by stage
+	@$(BIN)/python benchmarks/assess.py
+
+wheel: $(VENV)/installed-run ## build the wheel into dist/
+	@$(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir dist .
+	@ls -1 dist/*.whl
+
+clean: ## remove what was built; .venv too
+	rm -rf $(VENV) build dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Where the hand and its key points are."""

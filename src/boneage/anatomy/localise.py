@@ -1,0 +1,158 @@
+"""Find the hand: the finder graph's input and output, and the upright frame of a hand.
+
+The upright frame has its origin at the wrist and the middle finger's knuckle at (0, -1): fingers
+up, thumb on the right, y downwards. Margins below are in that frame's unit, about 6 cm in an adult.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from boneage.anatomy.keypoints import KNUCKLE, NAMES, TIPS, WRIST, decode_heatmaps, in_anatomical_order
+from boneage.core.errors import NotAHand
+from boneage.core.types import Affine, Box, FloatArray, Hand, Notice, Radiograph, Side
+from boneage.imaging.enhance import stretch_contrast
+from boneage.imaging.geometry import letterbox
+
+FINDER_SIZE = 192
+FINDER_STRIDE = 4
+
+MARGIN_TIP = 0.08
+MARGIN_SIDE = 0.08
+MARGIN_WRIST = 0.38
+"""Below the wrist point: growth plates of radius and ulna and a little more (measured on labelled boxes)."""
+
+MIN_CONFIDENCE = 0.25
+MASK_LEVEL = 0.5
+SECOND_HAND_SHARE = 0.45
+
+
+def prepare_finder(radiograph: Radiograph) -> tuple[dict[str, FloatArray], Affine]:
+    """Return the finder graph's input and the map from source pixels to it."""
+    image, to_input = letterbox(stretch_contrast(radiograph.pixels), FINDER_SIZE)
+    return {"image": image[None, None].astype(np.float32)}, to_input
+
+
+def upright_frame(points: NDArray[np.float64]) -> tuple[Affine, bool]:
+    """Return source pixels -> upright frame for key points (21, 2), and whether the hand was mirrored.
+
+    Raises:
+        NotAHand: wrist and knuckle coincide.
+    """
+    axis = points[KNUCKLE] - points[WRIST]
+    length = float(np.hypot(*axis))
+    if length < 1.0:
+        raise NotAHand("no hand found: its wrist and knuckles fall on one point; give a radiograph of one hand")
+    across, up = np.array([-axis[1], axis[0]]) / length, -axis / length
+    rows = np.stack([across, up]) / length
+    mirrored = bool((rows @ (points[NAMES.index("thumb3")] - points[NAMES.index("pinky_finger1")]))[0] < 0)
+    if mirrored:
+        rows[0] = -rows[0]
+    return Affine(np.column_stack([rows, -rows @ points[WRIST]])), mirrored
+
+
+def upright_extent(upright: NDArray[np.float64]) -> Box:
+    """Return the hand's box in the upright frame: fingertips to growth plates, with margins."""
+    x0, x1 = upright[:, 0].min() - MARGIN_SIDE, upright[:, 0].max() + MARGIN_SIDE
+    return float(x0), float(upright[:, 1].min() - MARGIN_TIP), float(x1), MARGIN_WRIST
+
+
+def hand_from_points(
+    points: NDArray[np.float64], mask: NDArray[np.bool_] | None, shape: tuple[int, int], **described: object
+) -> Hand:
+    """Build a hand from key points and, where there is one, its mask; both in source pixels.
+
+    Args:
+        points: (21, 2) key points.
+        mask: (H, W) hand with or without forearm; None draws the outline from the key points.
+        shape: height and width of the source image.
+        described: `confidence`, `method` and `warnings` of the hand.
+    """
+    to_upright, mirrored = upright_frame(points)
+    upright_box = upright_extent(to_upright(points))
+    outline = _outline(mask, to_upright, upright_box, shape)
+    return Hand(
+        box_px=_box(outline, points, shape),
+        to_upright=to_upright,
+        upright_box=upright_box,
+        side=Side.RIGHT if mirrored else Side.LEFT,
+        outline_px=outline,
+        keypoints_px={name: (float(x), float(y)) for name, (x, y) in zip(NAMES, points, strict=True)},
+        **described,  # type: ignore[arg-type]
+    )
+
+
+def decode_finder(outputs: Mapping[str, FloatArray], to_input: Affine, shape: tuple[int, int]) -> Hand:
+    """Turn the finder graph's output into a hand in source pixels.
+
+    Args:
+        outputs: `maps` (1, 22, h, w), probabilities: 21 heat maps and the mask.
+        to_input: source pixels -> graph input, from `prepare_finder`.
+        shape: height and width of the source image.
+
+    Raises:
+        NotAHand: no hand, more than one, or one whose joints do not lie as a hand's do.
+    """
+    maps = outputs["maps"][0]
+    cells, confidences = decode_heatmaps(maps[:-1])
+    confidence = float(np.median(confidences))
+    if confidence < MIN_CONFIDENCE:
+        raise NotAHand(
+            f"no hand found (confidence {confidence:.2f}, at least {MIN_CONFIDENCE} expected); "
+            "give a radiograph that shows one whole hand with the wrist"
+        )
+    _refuse_second_hand(maps[-1] > MASK_LEVEL)
+    points = to_input.inverse()((cells + 0.5) * FINDER_STRIDE - 0.5)
+    mask = _source_mask(maps[-1], to_input, shape)
+    warnings = []
+    upright = upright_frame(points)[0](points)
+    if not in_anatomical_order(upright):
+        warnings.append(Notice("joint_order", "the joints found do not lie as a hand's do; check the outline"))
+    return hand_from_points(
+        points, mask, shape, confidence=confidence, method="fast", warnings=tuple(warnings)
+    )
+
+
+def _source_mask(probability: FloatArray, to_input: Affine, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    cells_to_input = Affine(np.array([[FINDER_STRIDE, 0, (FINDER_STRIDE - 1) / 2], [0, FINDER_STRIDE, (FINDER_STRIDE - 1) / 2]]))
+    matrix = cells_to_input.then(to_input.inverse()).matrix
+    height, width = shape
+    source = cv2.warpAffine(probability, matrix, (width, height), flags=cv2.INTER_LINEAR)
+    return np.asarray(source > MASK_LEVEL)
+
+
+def _refuse_second_hand(mask: NDArray[np.bool_]) -> None:
+    count, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    areas = sorted(stats[1:count, cv2.CC_STAT_AREA], reverse=True)
+    if len(areas) > 1 and areas[1] > SECOND_HAND_SHARE * areas[0] and areas[1] > 0.02 * mask.size:
+        raise NotAHand("more than one hand found; give one hand an image (crop it to the left hand)")
+
+
+def _outline(
+    mask: NDArray[np.bool_] | None, to_upright: Affine, box: Box, shape: tuple[int, int]
+) -> FloatArray:
+    """Contour of the mask inside the upright box (which trims the forearm), or the box itself."""
+    x0, y0, x1, y1 = box
+    corners = to_upright.inverse()(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]))
+    if mask is not None:
+        window = np.zeros(shape, np.uint8)
+        cv2.fillPoly(window, [np.round(corners).astype(np.int32)], 1)
+        contours, _ = cv2.findContours(window * mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        if contours:
+            largest = max(contours, key=cv2.contourArea)
+            if cv2.contourArea(largest) > 0.2 * cv2.contourArea(corners.astype(np.float32)):
+                return largest[:, 0, :].astype(np.float32)
+    return corners.astype(np.float32)
+
+
+def _box(outline: FloatArray, points: NDArray[np.float64], shape: tuple[int, int]) -> Box:
+    """Axis-aligned box around the outline and the fingertips, inside the image."""
+    everything = np.vstack([outline, points[list(TIPS)], points[[WRIST]]])
+    height, width = shape
+    x0, y0 = np.clip(everything.min(axis=0), 0, [width - 1, height - 1])
+    x1, y1 = np.clip(everything.max(axis=0) + 1, 1, [width, height])
+    return float(x0), float(y0), float(x1), float(y1)

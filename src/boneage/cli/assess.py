@@ -1,0 +1,202 @@
+"""`boneage assess`: read one or many images and say their bone age."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from boneage.cli.console import check_age, complain, parse_sex, print_json, rich_console, warn, write_file
+from boneage.core.errors import EXIT_CODES, BoneAgeError, ConfigError, ExitCode
+
+if TYPE_CHECKING:
+    from boneage.core.types import Assessment, Sex
+    from boneage.inference.assess import Assessor
+    from boneage.reporting.tabular import Failure
+
+PAGE_SUFFIXES = (".html", ".htm")
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What became of the images, in their order; the articles of the report are made on the way."""
+
+    results: list[Assessment | Failure] = field(default_factory=list)
+    articles: list[str] = field(default_factory=list)
+
+    @property
+    def failures(self) -> list[Failure]:
+        from boneage.reporting.tabular import Failure
+
+        return [result for result in self.results if isinstance(result, Failure)]
+
+
+def assess(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG, TIFF, WebP or DICOM.")],
+    sex: Annotated[
+        str | None, typer.Option(metavar="female|male", help="Also F or M; DICOM's own is used if absent.")
+    ] = None,
+    age_months: Annotated[float | None, typer.Option(help="Chronological age, for the report.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list, an object an image.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Write an HTML report of all images here.")] = None,
+    localise: Annotated[
+        Literal["fast", "dfc"],
+        typer.Option(help="Find the hand by the shipped net, or by clustering (slow)."),
+    ] = "fast",
+    runtime: Annotated[
+        Literal["onnxruntime", "openvino"], typer.Option(help="What runs the graphs.")
+    ] = "onnxruntime",
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the runtime.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Use this bundle, not the shipped one.")] = None,
+) -> None:
+    """Read the bone age of one or many images.
+
+    Results go to standard output, one line for each problem to standard error. A single image that
+    fails ends with 1 (2 where the sex is missing); of several, 3 if some fail and 1 if all do.
+    """
+    known_sex = parse_sex(sex)
+    check_age(age_months)
+    check_report(report)
+    try:
+        assessor = _load(bundle, localise, runtime, threads)
+    except BoneAgeError as error:
+        if as_json:
+            _print_records([_failure(path, error) for path in images])
+        raise
+    outcome = _read_all(images, assessor, known_sex, age_months, with_report=report is not None)
+    if as_json:
+        _print_records(outcome.results)
+    elif len(outcome.failures) < len(images):
+        _print_table(outcome.results)
+    if report is not None:
+        from boneage.reporting import document
+
+        write_file(report, document.page(outcome.articles, outcome.failures))
+        if not as_json:
+            typer.echo(f"report: {report}")
+    raise typer.Exit(_exit_code(outcome))
+
+
+def check_report(report: Path | None) -> None:
+    """Refuse a report that cannot be written, before any image is read.
+
+    Raises:
+        ConfigError: the suffix is not HTML's, or the folder does not exist.
+    """
+    if report is None:
+        return
+    suffix = report.suffix.lower()
+    if suffix in {".pdf", ".dcm"}:
+        raise ConfigError(
+            f"--report cannot write {suffix} yet: name a .html file, which prints to PDF from a browser"
+        )
+    if suffix not in PAGE_SUFFIXES:
+        raise ConfigError(f"--report must name a .html file, not {report.name!r}: change the ending")
+    if not report.parent.is_dir():
+        raise ConfigError(
+            f"the folder of the report, {report.parent}, does not exist: create it, or name another"
+        )
+
+
+def _load(bundle: Path | None, localise: str, runtime: str, threads: int | None) -> Assessor:
+    from boneage.inference.assess import Assessor
+    from boneage.inference.bundle import Bundle
+
+    return Assessor(Bundle.load(bundle), localise=localise, runtime=runtime, threads=threads)
+
+
+def _read_all(
+    images: Sequence[Path], assessor: Assessor, sex: Sex | None, age_months: float | None, with_report: bool
+) -> _Outcome:
+    """Read every image; a failure is said on standard error as it happens and kept as a result."""
+    outcome = _Outcome()
+    for path in images:
+        try:
+            assessment, article = _read(path, assessor, sex, age_months, with_report)
+        except BoneAgeError as error:
+            failure = _failure(path, error)
+            complain(failure.line)
+            outcome.results.append(failure)
+            continue
+        for notice in assessment.warnings:
+            warn(f"{path}: {notice.text}")
+        outcome.results.append(assessment)
+        outcome.articles.extend(article)
+    return outcome
+
+
+def _read(
+    path: Path, assessor: Assessor, sex: Sex | None, age_months: float | None, with_report: bool
+) -> tuple[Assessment, list[str]]:
+    from boneage.imaging.read import read
+
+    radiograph = read(path)
+    assessment = assessor.assess(radiograph, sex=sex, chronological_age_months=age_months)
+    if not with_report:
+        return assessment, []
+    from boneage.reporting import document
+
+    saliency = assessor.saliency(radiograph, assessment)
+    return assessment, [document.article(assessment, radiograph.pixels, saliency)]
+
+
+def _failure(path: Path, error: BoneAgeError) -> Failure:
+    from boneage.reporting.tabular import Failure
+
+    return Failure.of(str(path), error)
+
+
+def _print_records(results: Sequence[Assessment | Failure]) -> None:
+    from boneage.reporting.tabular import Failure, assessment_record, failure_record
+
+    print_json(
+        [
+            failure_record(result) if isinstance(result, Failure) else assessment_record(result)
+            for result in results
+        ]
+    )
+
+
+def _print_table(results: Sequence[Assessment | Failure]) -> None:
+    from rich.table import Table
+
+    from boneage.reporting.tabular import Failure
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("image", overflow="fold")
+    for title in ("bone age", "months", "interval"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("remarks", overflow="fold")
+    for result in results:
+        table.add_row(*(_failed_cells(result) if isinstance(result, Failure) else _cells(result)))
+    rich_console().print(table, markup=False)
+
+
+def _cells(assessment: Assessment) -> tuple[str, ...]:
+    from boneage.reporting.tabular import years_and_months
+
+    low, high = assessment.interval_months
+    return (
+        assessment.path,
+        years_and_months(assessment.bone_age_months),
+        f"{assessment.bone_age_months:.1f}",
+        f"{low:.1f} to {high:.1f} ({assessment.coverage:.0%})",
+        ", ".join(notice.code for notice in assessment.warnings),
+    )
+
+
+def _failed_cells(failure: Failure) -> tuple[str, ...]:
+    return failure.path, "-", "-", "-", f"{failure.status}: {failure.code}"
+
+
+def _exit_code(outcome: _Outcome) -> ExitCode:
+    failures = outcome.failures
+    if not failures:
+        return ExitCode.DONE
+    if len(failures) < len(outcome.results):
+        return ExitCode.SOME_FAILED
+    codes = {EXIT_CODES.get(failure.code, ExitCode.FAILED) for failure in failures}
+    return codes.pop() if len(codes) == 1 else ExitCode.FAILED

@@ -1,0 +1,89 @@
+"""`boneage info`: what is installed, which bundle it would use, and how accurate that is."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from boneage.cli.console import print_json, rich_console
+from boneage.core.errors import BoneAgeError
+
+EXTRAS = {"train": "torch", "serve": "fastapi", "dicom": "pynetdicom", "cluster": "ray"}
+"""Extra -> the package that shows whether it is installed."""
+
+
+def info(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    bundle: Annotated[Path | None, typer.Option(help="Tell of this bundle, not the shipped one.")] = None,
+) -> None:
+    """Tell the version, the bundle with its checksums and figures, the methods and the runtimes."""
+    facts = gather(bundle)
+    if as_json:
+        print_json(facts)
+    else:
+        _print_table(facts)
+
+
+def gather(bundle: Path | None) -> dict[str, Any]:
+    """Return everything that `info` tells, in JSON's types; nothing heavy is imported for it."""
+    from boneage import __version__
+    from boneage.core.registry import METHODS, RECIPES
+    from boneage.inference.runners import RUNTIMES
+
+    return {
+        "version": __version__,
+        "python": platform.python_version(),
+        "bundle": _bundle(bundle),
+        "methods": sorted(METHODS),
+        "recipes": sorted(RECIPES),
+        "runtimes": {name: _package(package, package) for name, (package, _) in RUNTIMES.items()},
+        "extras": {extra: _package(package, f"boneage[{extra}]") for extra, package in EXTRAS.items()},
+    }
+
+
+def _bundle(path: Path | None) -> dict[str, Any]:
+    """Return the bundle's manifest, or why it cannot be used: that is information too."""
+    from boneage.inference.bundle import Bundle
+    from boneage.reporting.tabular import one_line, plain
+
+    try:
+        bundle = Bundle.load(path)
+    except BoneAgeError as error:
+        return {"usable": False, "code": error.code, "message": one_line(error)}
+    return {"usable": True, "path": str(bundle.path), **plain(bundle.manifest)}
+
+
+def _package(name: str, install: str) -> dict[str, Any]:
+    try:
+        return {"available": True, "version": metadata.version(name)}
+    except metadata.PackageNotFoundError:
+        return {"available": False, "reason": f"{name} is not installed: pip install '{install}'"}
+
+
+def _print_table(facts: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in _lines(facts):
+        table.add_row(name, value)
+    rich_console().print(table, markup=False)
+
+
+def _lines(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return (name, text) for every value of a nested mapping."""
+    lines: list[tuple[str, str]] = []
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and "available" in value:
+            lines.append((name, value["version"] if value["available"] else value["reason"]))
+        elif isinstance(value, dict):
+            lines.extend(_lines(value, f"{name}."))
+        else:
+            lines.append((name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
+    return lines

@@ -1,0 +1,38 @@
+"""`boneage reproduce`: a paper's tables and figures, on the data given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from boneage.cli.train import check_overrides, finder, run_recipe
+from boneage.core.errors import ConfigError
+
+PAPERS = {"4": "boneage.recipes.hand_regression.reproduce:reproduce"}
+"""Number of a paper -> the function that repeats its tables; called as a recipe's is."""
+
+
+def reproduce(
+    paper: Annotated[str, typer.Argument(metavar="PAPER", help="Number of the paper: 4.")],
+    data: Annotated[Path, typer.Option(help="Manifest with path,sex,bone_age_months.")],
+    out: Annotated[Path, typer.Option(help="Folder of the tables and figures.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a value of recipe.toml."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from what is done.")] = False,
+) -> None:
+    """Repeat a paper's experiments on the data given (needs the extra `train`)."""
+    from boneage.training.config import TrainJob
+
+    if paper not in PAPERS:
+        raise ConfigError(f"paper {paper!r} cannot be reproduced yet; known: {', '.join(sorted(PAPERS))}")
+    check_overrides(overrides or [])
+    run_recipe(
+        PAPERS,
+        paper,
+        TrainJob(data, out, overrides=tuple(overrides or ()), resume=resume, locate=finder(None)),
+    )
+    typer.echo(str(out))

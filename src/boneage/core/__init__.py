@@ -1,0 +1,1 @@
+"""Frozen values, errors, protocols and the registry: what every layer may import."""

@@ -1,0 +1,197 @@
+"""The frozen values that travel from a file to an assessment.
+
+Every value is immutable. Boxes are (x0, y0, x1, y1) in source pixels, end-exclusive. Images are
+(H, W) float32 in [0, 1] with bone bright. Ages are months.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boneage.core.errors import ConfigError
+
+FloatArray = NDArray[np.float32]
+Box = tuple[float, float, float, float]
+Point = tuple[float, float]
+
+
+class Sex(StrEnum):
+    """The sex whose reference the bone age is read against."""
+
+    FEMALE = "female"
+    MALE = "male"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the sex for `female`/`male`, `F`/`M` in any case.
+
+        Raises:
+            ConfigError: the text names no sex.
+        """
+        short = {"f": cls.FEMALE, "female": cls.FEMALE, "m": cls.MALE, "male": cls.MALE}
+        try:
+            return short[text.strip().lower()]
+        except KeyError:
+            raise ConfigError(f"sex must be 'female' or 'male' (or F, M), not {text!r}") from None
+
+
+class Side(StrEnum):
+    """Which hand it is."""
+
+    LEFT = "left"
+    RIGHT = "right"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A warning that travels with a value: a stable code and one sentence for people."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Affine:
+    """An affine map of points (x, y) from one image's pixels to another's.
+
+    Args:
+        matrix: (2, 3) float64; a point p goes to `matrix[:, :2] @ p + matrix[:, 2]`.
+    """
+
+    matrix: NDArray[np.float64]
+
+    def __call__(self, points: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Map points (..., 2), pixels of the one image, to pixels of the other."""
+        points = np.asarray(points, dtype=np.float64)
+        return points @ self.matrix[:, :2].T + self.matrix[:, 2]
+
+    def inverse(self) -> Affine:
+        """Return the exact inverse map."""
+        linear = np.linalg.inv(self.matrix[:, :2])
+        return Affine(np.column_stack([linear, -linear @ self.matrix[:, 2]]))
+
+    def then(self, after: Affine) -> Affine:
+        """Return the map that applies this one first and `after` second."""
+        linear = after.matrix[:, :2] @ self.matrix[:, :2]
+        return Affine(np.column_stack([linear, after(self.matrix[:, 2])]))
+
+    @classmethod
+    def identity(cls) -> Affine:
+        """Return the map that leaves points where they are."""
+        return cls(np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
+
+
+def _empty() -> Mapping[str, Any]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Radiograph:
+    """One radiograph as read: pixels, and what its file says about the patient.
+
+    Args:
+        pixels: (H, W) float32 in [0, 1], bone bright.
+        path: where it came from, as the caller named it.
+        spacing_mm: (row, column) size of a pixel, where the file gives it.
+        side: which hand, where the file says so.
+        sex: the patient's sex, where the file says so.
+        chronological_age_months: age at examination, where the file gives it.
+        provenance: for every field taken from the file, the tag or rule it came from.
+        identifiers: study identifiers that a delivered result must keep (never printed or logged).
+        warnings: what was doubtful while reading.
+    """
+
+    pixels: FloatArray
+    path: str = ""
+    spacing_mm: tuple[float, float] | None = None
+    side: Side | None = None
+    sex: Sex | None = None
+    chronological_age_months: float | None = None
+    provenance: Mapping[str, str] = field(default_factory=_empty)
+    identifiers: Mapping[str, str] = field(default_factory=_empty, repr=False)
+    warnings: tuple[Notice, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        height, width = self.pixels.shape
+        return height, width
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hand:
+    """Where the hand lies in the radiograph.
+
+    Args:
+        box_px: hand box from the fingertips to the growth plates of radius and ulna.
+        to_upright: source pixels -> an upright hand, fingers up and thumb on the right, in which
+            the distance from the wrist to the middle finger's knuckle is 1 and the wrist is (0, 0).
+        upright_box: the hand's extent in that upright frame (x0, y0, x1, y1), y growing downwards.
+        side: which hand, by its shape (a palm-down view is assumed).
+        outline_px: (N, 2) closed contour of the hand.
+        keypoints_px: name -> point, names as in `anatomy.keypoints`.
+        confidence: 0 to 1, how sure the localiser is that one whole hand is there.
+        method: `fast` or `dfc`.
+    """
+
+    box_px: Box
+    to_upright: Affine
+    upright_box: Box
+    side: Side | None
+    outline_px: FloatArray
+    keypoints_px: Mapping[str, Point]
+    confidence: float
+    method: str
+    warnings: tuple[Notice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One bone's region: its box and, where a method graded it, its grades by standard."""
+
+    bone: str
+    box_px: Box
+    grades: Mapping[str, float] = field(default_factory=_empty)
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What one method says of one hand, before it is joined with the others.
+
+    Args:
+        method: the recipe's name.
+        age_months: its bone age.
+        spread_months: its own standard deviation, where it predicts one.
+        details: anything else it wants shown (interval probabilities, clusters).
+    """
+
+    method: str
+    age_months: float
+    spread_months: float | None = None
+    details: Mapping[str, Any] = field(default_factory=_empty)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Assessment:
+    """The product's answer for one radiograph; every report is a pure function of it."""
+
+    path: str
+    sex: Sex
+    bone_age_months: float
+    interval_months: tuple[float, float]
+    coverage: float
+    ages: Mapping[str, float]
+    hand: Hand
+    regions: tuple[Region, ...] = ()
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=_empty)
+    chronological_age_months: float | None = None
+    warnings: tuple[Notice, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=_empty)

@@ -1,0 +1,1 @@
+"""Files to radiographs, and images to better images; needs no torch."""

@@ -1,0 +1,118 @@
+"""What is refused for its size or emptiness, and what is only warned of."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boneage.core.errors import UnsupportedImage
+from boneage.core.types import FloatArray, Notice, Radiograph
+
+MAX_PIXELS = 100_000_000
+"""Most pixels that are decoded: a larger header is refused before any pixel is read."""
+
+MAX_SIDE = 30_000
+"""Longest side that is decoded, in pixels."""
+
+MIN_SIDE = 64
+"""Shortest side in which a hand could be told at all, in pixels."""
+
+MAX_FILE_BYTES = 1 << 30
+"""Largest file that is read: `MAX_PIXELS` of 16-bit RGB, uncompressed, with room to spare."""
+
+LOW_RESOLUTION_SIDE = 400
+"""Longest side under which growth plates are a pixel or two wide."""
+
+BLANK_RANGE = 0.02
+"""Range of the middle 99% of pixels under which an image is called blank."""
+
+FLAT_RANGE = 60 / 255
+"""Range of the middle 98% of pixels under which an image is called flat."""
+
+SATURATED_SHARE = 0.05
+"""Share of the central pixels at full white above which detail is lost."""
+
+
+def check_size(height: int, width: int) -> None:
+    """Refuse an image by the size its header states, before it is decoded.
+
+    Args:
+        height: rows, in pixels.
+        width: columns, in pixels.
+
+    Raises:
+        UnsupportedImage: it is larger than `MAX_PIXELS` or `MAX_SIDE`, or smaller than `MIN_SIDE`.
+    """
+    size = f"{width} x {height} px"
+    if height * width > MAX_PIXELS or max(height, width) > MAX_SIDE:
+        raise UnsupportedImage(
+            f"the image is too large: {size}, at most {MAX_PIXELS // 1_000_000} million pixels and "
+            f"{MAX_SIDE} px a side are read; reduce it first"
+        )
+    if min(height, width) < MIN_SIDE:
+        raise UnsupportedImage(
+            f"the image is too small: {size}, at least {MIN_SIDE} px a side are needed; "
+            "give the original radiograph"
+        )
+
+
+def inspect(radiograph: Radiograph) -> tuple[Notice, ...]:
+    """Return what is doubtful about the pixels: `flat`, `saturated`, `low_resolution`.
+
+    Raises:
+        UnsupportedImage: the image is too large, too small or blank.
+    """
+    try:
+        check_size(*radiograph.shape)
+        sample = _sample(radiograph.pixels)
+        _refuse_blank(sample)
+    except UnsupportedImage as error:
+        raise UnsupportedImage(f"{radiograph.path}: {error}" if radiograph.path else str(error)) from error
+    found = (_flat(sample), _saturated(sample), _low_resolution(*radiograph.shape))
+    return tuple(notice for notice in found if notice is not None)
+
+
+def _sample(pixels: FloatArray) -> FloatArray:
+    """Return every n-th pixel, so that about 256 remain along the shorter side."""
+    step = max(1, min(pixels.shape) // 256)
+    return pixels[::step, ::step]
+
+
+def _range(sample: NDArray[np.float32], outside: float) -> float:
+    low, high = np.percentile(sample, [outside, 100 - outside])
+    return float(high - low)
+
+
+def _refuse_blank(sample: FloatArray) -> None:
+    if not np.isfinite(sample).all():
+        raise UnsupportedImage("the image holds values that are not numbers; export it again")
+    if _range(sample, 0.5) < BLANK_RANGE:
+        level = float(np.median(sample))
+        shade = "black" if level < 0.1 else "white" if level > 0.9 else "one grey"
+        raise UnsupportedImage(f"the image is blank (all {shade}); give a radiograph of a hand")
+
+
+def _flat(sample: FloatArray) -> Notice | None:
+    spread = _range(sample, 1.0)
+    if spread >= FLAT_RANGE:
+        return None
+    return Notice("flat", f"the image uses {spread:.0%} of the grey scale; it may be under-exposed")
+
+
+def _saturated(sample: FloatArray) -> Notice | None:
+    height, width = sample.shape
+    centre = sample[height // 5 : height - height // 5, width // 5 : width - width // 5]
+    share = float(np.mean(centre >= 0.998))
+    if share <= SATURATED_SHARE:
+        return None
+    return Notice(
+        "saturated", f"{share:.0%} of the central pixels are full white; detail of bone is lost there"
+    )
+
+
+def _low_resolution(height: int, width: int) -> Notice | None:
+    if max(height, width) >= LOW_RESOLUTION_SIDE:
+        return None
+    return Notice(
+        "low_resolution", f"the image is only {width} x {height} px; growth plates may not be resolved"
+    )

@@ -1,0 +1,156 @@
+"""Assemble a bundle from trained runs: correction and interval from out-of-fold predictions, figures, checksums."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boneage import __version__
+from boneage.core.errors import ConfigError
+from boneage.core.types import Sex
+from boneage.inference.bundle import Bundle, write_bundle
+from boneage.metrics.bootstrap import bootstrap_interval
+from boneage.metrics.conformal import fit_line, fit_scale
+
+Vector = NDArray[np.float64]
+
+BANDS_MONTHS = (0.0, 48.0, 96.0, 144.0, 192.0, 240.0)
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """An out-of-fold table, by column."""
+
+    ids: tuple[str, ...]
+    sex: NDArray[np.str_]
+    truth: Vector
+    predicted: Vector
+    fold: NDArray[np.int64]
+
+
+def read_oof(path: Path) -> OutOfFold:
+    """Read `oof.csv` of a run.
+
+    Raises:
+        ConfigError: the run has none.
+    """
+    try:
+        with path.open(newline="") as file:
+            lines = list(csv.DictReader(file))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read; train every fold of the run first") from error
+    return OutOfFold(
+        ids=tuple(line["id"] for line in lines),
+        sex=np.array([line["sex"] for line in lines]),
+        truth=np.array([float(line["bone_age_months"]) for line in lines]),
+        predicted=np.array([float(line["prediction"]) for line in lines]),
+        fold=np.array([int(line["fold"]) for line in lines]),
+    )
+
+
+def correct(oof: OutOfFold) -> tuple[dict[str, tuple[float, float]], Vector]:
+    """Fit a line per sex to all cases, and correct every fold by lines fitted to the others.
+
+    Returns:
+        Sex -> (slope, offset) for the bundle, and cross-fitted corrected predictions (N,).
+    """
+    lines, corrected = {}, oof.predicted.copy()
+    for sex in Sex:
+        mine = oof.sex == sex
+        lines[str(sex)] = fit_line(oof.predicted[mine], oof.truth[mine])
+        for fold in np.unique(oof.fold):
+            others, here = mine & (oof.fold != fold), mine & (oof.fold == fold)
+            slope, offset = fit_line(oof.predicted[others], oof.truth[others])
+            corrected[here] = slope * oof.predicted[here] + offset
+    return lines, corrected
+
+
+def measure(oof: OutOfFold, predicted: Vector) -> dict[str, Any]:
+    """Return the figures of out-of-fold predictions: error overall, by sex and by age band; coverage."""
+    held = np.zeros(len(predicted), dtype=bool)
+    widths = np.zeros(len(predicted))
+    for fold in np.unique(oof.fold):
+        others, here = oof.fold != fold, oof.fold == fold
+        half = fit_scale(predicted[others], oof.truth[others]).half_width(predicted[here])
+        held[here] = np.abs(predicted[here] - oof.truth[here]) <= half
+        widths[here] = 2 * half
+    groups = {"all": np.ones(len(predicted), dtype=bool)} | {str(sex): oof.sex == sex for sex in Sex}
+    for low, high in zip(BANDS_MONTHS, BANDS_MONTHS[1:], strict=False):
+        groups[f"{low / 12:.0f} to {high / 12:.0f} years"] = (oof.truth >= low) & (oof.truth < high)
+    figures = {}
+    for name, mask in groups.items():
+        if mask.sum() < 2:
+            continue
+        errors = predicted[mask] - oof.truth[mask]
+        low, high = bootstrap_interval(np.abs(errors), np.mean)
+        figures[name] = {
+            "images": int(mask.sum()),
+            "mae_months": float(np.abs(errors).mean()),
+            "mae_interval_months": [float(low), float(high)],
+            "rmse_months": float(np.sqrt((errors**2).mean())),
+            "bias_months": float(errors.mean()),
+            "within_12_months": float((np.abs(errors) <= 12).mean()),
+            "coverage": float(held[mask].mean()),
+            "interval_width_months": float(widths[mask].mean()),
+        }
+    return figures
+
+
+def assemble(finder_run: Path, age_run: Path, out: Path, *, name: str, version: str, data: str) -> Bundle:
+    """Write a bundle from a hand-localisation run and a hand-regression run.
+
+    Args:
+        finder_run: folder of a `hand_localisation` run.
+        age_run: folder of a `hand_regression` run.
+        out: the bundle's folder.
+        name: the bundle's name.
+        version: the bundle's version.
+        data: what it was trained on and on what terms, one sentence.
+
+    Raises:
+        ConfigError: a run is not complete.
+    """
+    oof = read_oof(age_run / "oof.csv")
+    lines, corrected = correct(oof)
+    plain = float(np.abs(oof.predicted - oof.truth).mean())
+    helps = float(np.abs(corrected - oof.truth).mean()) < plain
+    used = corrected if helps else oof.predicted
+    configuration = json.loads((age_run / "config.json").read_text())
+    method = {
+        "input": configuration["input"],
+        "correction": lines if helps else {},
+        "calibration": asdict(fit_scale(used, oof.truth)),
+        "configuration": configuration,
+        "figures_out_of_fold": measure(oof, used),
+        "mae_months_uncorrected": plain,
+    }
+    manifest = {
+        "name": name,
+        "version": version,
+        "made": date.today().isoformat(),
+        "made_with": f"boneage {__version__}",
+        "data": data,
+        "images": len(oof.ids),
+        "intended_use": "research use only; not a medical device",
+        "method": "hand_regression",
+        "methods": {"hand_regression": method},
+        "localiser": json.loads((finder_run / "config.json").read_text()),
+        "graphs": {"hand_finder": "hand_finder.onnx", "hand_regression": "hand_regression.onnx"},
+    }
+    files = {
+        "hand_finder.onnx": finder_run / "graph.onnx",
+        "hand_regression.onnx": age_run / "graph.onnx",
+        "folds.csv": age_run / "folds.csv",
+        "oof.csv": age_run / "oof.csv",
+    }
+    absent = [str(file) for file in files.values() if not file.is_file()]
+    if absent:
+        raise ConfigError(f"{absent[0]} is missing; finish the run first")
+    return write_bundle(out, manifest, files)

@@ -1,0 +1,176 @@
+"""The main job: one radiograph to one assessment.
+
+path -> read -> quality -> locate -> prepare -> run -> decode -> conclude. Nothing flows back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from boneage import __version__
+from boneage.anatomy.localise import decode_finder, hand_from_mask, prepare_finder
+from boneage.core.errors import BoneAgeError, ConfigError, RuntimeUnavailable, SexRequired
+from boneage.core.registry import METHODS, load
+from boneage.core.types import Assessment, FloatArray, Hand, Notice, Radiograph, Sex
+from boneage.imaging.quality import inspect
+from boneage.imaging.read import read
+from boneage.inference.bundle import Bundle
+from boneage.inference.conclude import interval
+from boneage.inference.runners import open_graph
+
+LOCALISERS = ("fast", "dfc")
+
+
+class Assessor:
+    """Assesses radiographs with one bundle; graphs are loaded once.
+
+    Args:
+        bundle: the learned state.
+        localise: `fast` (the bundle's network) or `dfc` (paper 4's clustering, slow, needs the extra `train`).
+        runtime: `onnxruntime` or `openvino`.
+        threads: of the runtime; None takes the processors there are, at most 8.
+
+    Raises:
+        ConfigError: unknown localiser or runtime.
+        RuntimeUnavailable: a package is missing.
+        BundleError: a graph is missing or does not load.
+    """
+
+    def __init__(
+        self, bundle: Bundle, *, localise: str = "fast", runtime: str = "onnxruntime", threads: int | None = None
+    ) -> None:
+        if localise not in LOCALISERS:
+            raise ConfigError(f"localise must be fast or dfc, not {localise!r}")
+        if threads is not None and threads < 1:
+            raise ConfigError(f"threads must be 1 or more, not {threads}")
+        self.bundle = bundle
+        self.localise = localise
+        self.runtime = runtime
+        self.threads = threads or min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
+        self._finder = open_graph(bundle.graph("hand_finder"), runtime, self.threads)
+        self._name = str(bundle.manifest["method"])
+        settings = bundle.manifest["methods"][self._name]
+        self._method = load(METHODS, self._name).from_settings(settings)
+        self._calibration: Mapping[str, Any] = settings["calibration"]
+        self._run = open_graph(bundle.graph(self._method.graph), runtime, self.threads)
+
+    def locate(self, radiograph: Radiograph) -> Hand:
+        """Find the hand.
+
+        Raises:
+            NotAHand: none, or more than one.
+            RuntimeUnavailable: `dfc` without the extra `train`.
+        """
+        if self.localise == "dfc":
+            return self._locate_by_clustering(radiograph)
+        inputs, to_input = prepare_finder(radiograph)
+        return decode_finder(self._finder(inputs), to_input, radiograph.shape)
+
+    def _locate_by_clustering(self, radiograph: Radiograph) -> Hand:
+        try:
+            from boneage.models.segmentation import cluster_hand  # noqa: PLC0415  needs torch
+        except ImportError as error:
+            raise RuntimeUnavailable("--localise dfc needs torch; pip install 'boneage[train]'") from error
+        return hand_from_mask(cluster_hand(radiograph.pixels), radiograph.shape)
+
+    def assess(
+        self,
+        source: str | Path | Radiograph,
+        *,
+        sex: Sex | None = None,
+        chronological_age_months: float | None = None,
+    ) -> Assessment:
+        """Assess one radiograph.
+
+        Args:
+            source: a file, or a radiograph already read.
+            sex: the patient's; None takes the file's.
+            chronological_age_months: the patient's; None takes the file's, where it has one.
+
+        Raises:
+            InputError: the image, or what is known of the patient, does not allow an assessment.
+        """
+        radiograph = source if isinstance(source, Radiograph) else read(source)
+        known_sex = sex or radiograph.sex
+        if known_sex is None:
+            raise SexRequired("the patient's sex is needed and the file does not give it; say --sex female or male")
+        warnings = [*radiograph.warnings, *inspect(radiograph)]
+        if sex is not None and radiograph.sex is not None and sex is not radiograph.sex:
+            warnings.append(Notice("sex_differs", f"the file says {radiograph.sex}; {sex} was given and used"))
+        hand = self.locate(radiograph)
+        findings = self._findings(radiograph, hand, known_sex)
+        age = chronological_age_months
+        return Assessment(
+            path=radiograph.path,
+            sex=known_sex,
+            bone_age_months=findings.age_months,
+            interval_months=interval(findings, self._calibration),
+            coverage=float(self._calibration["coverage"]),
+            ages={self._name: findings.age_months},
+            hand=hand,
+            chronological_age_months=age if age is not None else radiograph.chronological_age_months,
+            warnings=(*warnings, *hand.warnings),
+            provenance=self._provenance(radiograph),
+        )
+
+    def _findings(self, radiograph: Radiograph, hand: Hand, sex: Sex) -> Any:
+        return self._method.decode(self._run(self._method.prepare(radiograph, hand, sex)), sex)
+
+    def _provenance(self, radiograph: Radiograph) -> dict[str, Any]:
+        return {
+            "software": f"boneage {__version__}",
+            "bundle": self.bundle.name,
+            "checksums": dict(self.bundle.manifest["checksums"]),
+            "method": self._name,
+            "localiser": self.localise,
+            "runtime": self.runtime,
+            "input": dict(radiograph.provenance),
+        }
+
+    def saliency(self, radiograph: Radiograph, assessment: Assessment, *, grid: int = 12) -> FloatArray:
+        """Return where the age comes from: how far it moves when a patch of the hand is painted over.
+
+        Args:
+            radiograph: the image that was assessed.
+            assessment: its assessment.
+            grid: patches across the hand box's longer side.
+
+        Returns:
+            (H, W) float32 in [0, 1]; 1 where painting over moves the age most.
+        """
+        x0, y0, x1, y1 = assessment.hand.box_px
+        step = max(x1 - x0, y1 - y0) / grid
+        columns, rows = max(1, round((x1 - x0) / step)), max(1, round((y1 - y0) / step))
+        fill = float(np.median(radiograph.pixels))
+        moved = np.zeros((rows, columns), np.float32)
+        for row in range(rows):
+            for column in range(columns):
+                pixels = radiograph.pixels.copy()
+                top, left = int(y0 + row * (y1 - y0) / rows), int(x0 + column * (x1 - x0) / columns)
+                pixels[top : top + int(step) + 1, left : left + int(step) + 1] = fill
+                occluded = self._findings(replace(radiograph, pixels=pixels), assessment.hand, assessment.sex)
+                moved[row, column] = abs(occluded.age_months - assessment.bone_age_months)
+        return _spread_over(moved, assessment.hand.box_px, radiograph.shape)
+
+
+def _spread_over(moved: FloatArray, box: tuple[float, float, float, float], shape: tuple[int, int]) -> FloatArray:
+    import cv2  # noqa: PLC0415  only for reports
+
+    x0, y0, x1, y1 = (round(value) for value in box)
+    size = (max(1, x1 - x0), max(1, y1 - y0))
+    filled = np.zeros(shape, np.float32)
+    filled[y0 : y0 + size[1], x0 : x0 + size[0]] = cv2.resize(
+        moved / max(float(moved.max()), 1e-6), size, interpolation=cv2.INTER_CUBIC
+    )[: shape[0] - y0, : shape[1] - x0]
+    return np.clip(filled, 0.0, 1.0)
+
+
+def describe_failure(error: BoneAgeError) -> str:
+    """Return an error's message on one line."""
+    return " ".join(str(error).split())

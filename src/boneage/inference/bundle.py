@@ -1,0 +1,132 @@
+"""The bundle: all learned state in one folder, checked before it is used.
+
+A bundle holds `manifest.json`, the graphs it names, and `folds.csv` (the split that its figures rest
+on). The manifest has a schema version, name and version, the graphs with their checksums, every
+method's configuration and calibration, the localiser, the data and seed it was made from, and the
+figures measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from boneage.core.errors import BundleError, ChecksumMismatch, DeliveryError, Incompatible
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+SHIPPED = Path(__file__).parents[1] / "bundles" / "standard"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked bundle.
+
+    Args:
+        path: its folder.
+        manifest: its manifest.
+    """
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> Bundle:
+        """Read a bundle and check every file against its checksum.
+
+        Args:
+            path: the bundle's folder; None is the one shipped with the product.
+
+        Raises:
+            BundleError: no bundle there, or its manifest cannot be read.
+            Incompatible: made for another version of the product.
+            ChecksumMismatch: a file is missing or is not the one that the manifest names.
+        """
+        folder = Path(path) if path is not None else SHIPPED
+        manifest = read_manifest(folder)
+        for name, expected in manifest["checksums"].items():
+            file = folder / name
+            if not file.is_file():
+                raise ChecksumMismatch(f"{folder.name}/{name} is missing; install the bundle again")
+            if checksum(file) != expected:
+                raise ChecksumMismatch(
+                    f"{folder.name}/{name} is not the file its manifest names (sha256 differs); install the bundle again"
+                )
+        return cls(folder, manifest)
+
+    @property
+    def name(self) -> str:
+        """Name and version, as shown in every result."""
+        return f"{self.manifest['name']} {self.manifest['version']}"
+
+    def graph(self, role: str) -> Path:
+        """Return the file of a graph.
+
+        Raises:
+            BundleError: the bundle has no such graph.
+        """
+        graphs = self.manifest["graphs"]
+        if role not in graphs:
+            raise BundleError(f"the bundle {self.name} has no graph {role!r}; it has {', '.join(graphs)}")
+        return self.path / str(graphs[role])
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read a bundle's manifest without checking its files.
+
+    Raises:
+        BundleError: there is none, or it is no JSON.
+        Incompatible: its schema is another one.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BundleError(f"no bundle at {folder}: {path.name} cannot be read; give a bundle's folder") from error
+    except ValueError as error:
+        raise BundleError(f"{path} is not JSON ({error}); install the bundle again") from error
+    if manifest.get("schema") != SCHEMA:
+        raise Incompatible(
+            f"the bundle's schema is {manifest.get('schema')!r}, this version reads {SCHEMA}; "
+            "install the bundle that belongs to this version"
+        )
+    return manifest
+
+
+def checksum(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_bundle(out: Path, manifest: Mapping[str, Any], files: Mapping[str, Path]) -> Bundle:
+    """Write a bundle whole or not at all.
+
+    Args:
+        out: its folder; an existing one is replaced.
+        manifest: without schema and checksums, which are added.
+        files: name in the bundle -> file to copy.
+
+    Raises:
+        DeliveryError: the folder cannot be written.
+    """
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for name, source in files.items():
+            shutil.copyfile(source, partial / name)
+        sums = {name: checksum(partial / name) for name in sorted(files)}
+        text = json.dumps({"schema": SCHEMA, **manifest, "checksums": sums}, indent=2)
+        (partial / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        if out.exists():
+            shutil.rmtree(out)
+        partial.rename(out)
+    except OSError as error:
+        raise DeliveryError(f"cannot write the bundle {out}: {error.strerror}; free space or choose another folder") from error
+    return Bundle.load(out)

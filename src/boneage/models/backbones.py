@@ -1,0 +1,123 @@
+"""Image backbones: (N, 1, H, W) radiographs in [0, 1] to pooled features (N, channels).
+
+Any timm name works. Two names of our own load pretrained files that are not in timm's form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from boneage.core.errors import ConfigError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Backbone(nn.Module):
+    """Repeats the grey channel, standardises as the pretrained network expects, pools its features."""
+
+    def __init__(self, body: nn.Module, channels: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.body = body
+        self.channels = channels
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map images (N, 1, H, W) in [0, 1] to features (N, channels)."""
+        standardised = (image - self.mean) / self.std
+        features: Tensor = self.body(standardised.contiguous(memory_format=torch.channels_last))
+        return features
+
+
+def _pool(channels: int, *, activate: bool) -> list[nn.Module]:
+    norm: list[nn.Module] = [nn.BatchNorm2d(channels), nn.ReLU()] if activate else []
+    return [*norm, nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+
+
+class _ResNetV2Stages3(nn.Module):
+    """ResNetV2-50 cut after its third stage (stride 16, 1024 channels)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        whole = timm.create_model("resnetv2_50", num_classes=0)
+        self.stem = nn.Sequential(
+            nn.BatchNorm2d(3), whole.stem.conv, nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)
+        )
+        self.stages = whole.stages[:3]
+        self.pool = nn.Sequential(*_pool(1024, activate=True))
+
+    def forward(self, image: Tensor) -> Tensor:
+        pooled: Tensor = self.pool(self.stages(self.stem(image)))
+        return pooled
+
+
+class MobileNetV2Features(nn.Module):
+    """MobileNetV2 with the extra 1x1 stem block of the ONNX model zoo's file; no head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from torchvision.models import mobilenet_v2  # noqa: PLC0415  after boneage.models.operators
+        from torchvision.ops import Conv2dNormActivation  # noqa: PLC0415
+
+        features = mobilenet_v2(weights=None).features
+        extra = Conv2dNormActivation(32, 32, kernel_size=1, activation_layer=nn.ReLU6)
+        features[0] = nn.Sequential(features[0], extra)
+        self.features = features
+        self.pool = nn.Sequential(*_pool(1280, activate=False))
+
+    def forward(self, image: Tensor) -> Tensor:
+        pooled: Tensor = self.pool(self.features(image))
+        return pooled
+
+
+_OWN_FORMS: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "resnetv2_50_stages3": (_ResNetV2Stages3, 1024),
+    "mobilenet_v2_zoo": (MobileNetV2Features, 1280),
+}
+
+
+def _load(module: nn.Module, path: str) -> None:
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"pretrained weights not found: {path}; give a .safetensors file, 'timm' or 'none'")
+    state = {name: tensor.float() for name, tensor in load_file(file).items()}
+    missing, unexpected = module.load_state_dict(state, strict=False)
+    excess = [key for key in unexpected if not key.startswith(("classifier", "fc", "head"))]
+    absent = [key for key in missing if not key.startswith("pool")]
+    if excess or absent:
+        raise ConfigError(f"{file.name} does not fit the backbone: missing {absent[:3]}, unexpected {excess[:3]}")
+
+
+def create_backbone(name: str, pretrained: str = "none") -> Backbone:
+    """Return a backbone by name.
+
+    Args:
+        name: a timm name, `resnetv2_50_stages3` or `mobilenet_v2_zoo`.
+        pretrained: `none`, `timm` (its own download) or the path of a safetensors file.
+
+    Raises:
+        ConfigError: unknown name, or a file that does not fit.
+    """
+    if name in _OWN_FORMS:
+        build, channels = _OWN_FORMS[name]
+        body = build()
+        if pretrained == "timm":
+            raise ConfigError(f"{name} has no timm weights; give a file or 'none'")
+        mean, std = IMAGENET_MEAN, IMAGENET_STD
+    else:
+        if not timm.is_model(name):
+            known = ", ".join(_OWN_FORMS)
+            raise ConfigError(f"unknown backbone {name!r}; give a timm name or one of {known}")
+        body = timm.create_model(name, pretrained=pretrained == "timm", num_classes=0)
+        channels = int(getattr(body, "head_hidden_size", None) or body.num_features)
+        mean, std = body.pretrained_cfg.get("mean", IMAGENET_MEAN), body.pretrained_cfg.get("std", IMAGENET_STD)
+    if pretrained not in ("none", "timm"):
+        _load(body, pretrained)
+    return Backbone(body, channels, tuple(mean), tuple(std))

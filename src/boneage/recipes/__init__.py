@@ -1,0 +1,1 @@
+"""One folder a method: its settings, how it reads, and how it is trained."""

@@ -1,0 +1,158 @@
+"""Training samples of the hand finder: posed hands, two hands, and none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from boneage.anatomy.localise import FINDER_SIZE, FINDER_STRIDE
+from boneage.core.types import Affine, FloatArray
+from boneage.data.augment import change_tone, draw_pose
+from boneage.imaging.geometry import warp
+from boneage.recipes.hand_localisation.config import Recipe
+
+HEATMAP_SIGMA = 1.3  # cells
+ANY_ROTATION = 0.25  # share of hands turned by any angle rather than a small one
+CELLS = FINDER_SIZE // FINDER_STRIDE
+
+
+@dataclass(frozen=True)
+class LabelledHand:
+    """A letterboxed radiograph with its labels.
+
+    Args:
+        image: (S, S) uint8, contrast stretched.
+        points: (21, 2) in its pixels.
+        mask: (S, S) uint8 0/1, hand and forearm; None where clustering gave no good mask.
+    """
+
+    image: NDArray[np.uint8]
+    points: NDArray[np.float64]
+    mask: NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True)
+class FinderSample:
+    """Image (S, S), target maps (22, S/4, S/4), and whether the mask is known."""
+
+    image: FloatArray
+    maps: FloatArray
+    mask_known: bool
+
+
+class FinderSamples:
+    """Augmented samples; the same index and epoch give the same sample."""
+
+    def __init__(self, hands: Sequence[LabelledHand], recipe: Recipe) -> None:
+        self.hands = hands
+        self.recipe = recipe
+
+    def __call__(self, index: int, epoch: int) -> FinderSample:
+        """Return one sample."""
+        training = self.recipe.training
+        rng = np.random.default_rng((training.seed, epoch, index))
+        kind = rng.random()
+        if kind < training.no_hand:
+            sample = self._no_hand(index, rng)
+        elif kind < training.no_hand + training.two_hands:
+            sample = self._two_hands(index, rng)
+        else:
+            sample = self._one_hand(index, rng)
+        return FinderSample(change_tone(sample.image, self.recipe.augment, rng), sample.maps, sample.mask_known)
+
+    def _one_hand(self, index: int, rng: np.random.Generator) -> FinderSample:
+        hand = self.hands[index]
+        pose = self._pose(hand, rng)
+        image = warp(hand.image.astype(np.float32) / 255, pose, (FINDER_SIZE, FINDER_SIZE), "constant")
+        return FinderSample(image, _maps(hand, pose), hand.mask is not None)
+
+    def _pose(self, hand: LabelledHand, rng: np.random.Generator) -> Affine:
+        size = hand.image.shape[0]
+        scale = FINDER_SIZE / size
+        pose = Affine(np.array([[scale, 0.0, 0.0], [0.0, scale, 0.0]]))
+        if rng.random() < 0.5:
+            pose = pose.then(Affine(np.array([[-1.0, 0.0, FINDER_SIZE - 1.0], [0.0, 1.0, 0.0]])))
+        if rng.random() < ANY_ROTATION:
+            angle = rng.uniform(-np.pi, np.pi)
+            linear = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+            centre = np.full(2, (FINDER_SIZE - 1) / 2)
+            pose = pose.then(Affine(np.column_stack([linear, centre - linear @ centre])))
+        return pose.then(draw_pose((FINDER_SIZE, FINDER_SIZE), self.recipe.augment, rng))
+
+    def _two_hands(self, index: int, rng: np.random.Generator) -> FinderSample:
+        """Put two hands side by side, as a film of both hands shows them."""
+        image, maps, known = np.zeros((FINDER_SIZE, FINDER_SIZE), np.float32), np.zeros((22, CELLS, CELLS), np.float32), True
+        for half, hand in enumerate((self.hands[index], self.hands[int(rng.integers(len(self.hands)))])):
+            low, high = hand.points.min(axis=0), hand.points.max(axis=0)
+            scale = FINDER_SIZE / 2 / (float((high - low).max()) * rng.uniform(1.2, 1.5))
+            mirror = -1.0 if half else 1.0
+            middle = np.array([FINDER_SIZE * (0.25 + 0.5 * half), FINDER_SIZE * 0.5])
+            linear = np.diag([mirror * scale, scale])
+            pose = Affine(np.column_stack([linear, middle - linear @ ((low + high) / 2)]))
+            part = warp(hand.image.astype(np.float32) / 255, pose, (FINDER_SIZE, FINDER_SIZE), "constant")
+            columns = slice(half * FINDER_SIZE // 2, (half + 1) * FINDER_SIZE // 2)
+            image[:, columns] = part[:, columns]
+            cells = slice(half * CELLS // 2, (half + 1) * CELLS // 2)
+            maps[:, :, cells] = np.maximum(maps[:, :, cells], _maps(hand, pose)[:, :, cells])
+            known = known and hand.mask is not None
+        return FinderSample(image, maps, known)
+
+    def _no_hand(self, index: int, rng: np.random.Generator) -> FinderSample:
+        """Show no hand: shuffled pieces of one, a bone's close-up, or drawn shapes."""
+        kind = rng.integers(3)
+        image = self.hands[index].image.astype(np.float32) / 255
+        if kind == 0:
+            image = _shuffled(cv2.resize(image, (FINDER_SIZE, FINDER_SIZE)), int(rng.integers(3, 7)), rng)
+        elif kind == 1:
+            at = self.hands[index].points[int(rng.integers(21))]
+            scale = FINDER_SIZE / (0.12 * image.shape[0])
+            shift = np.full(2, FINDER_SIZE / 2) - scale * at
+            image = warp(image, Affine(np.column_stack([np.eye(2) * scale, shift])), (FINDER_SIZE, FINDER_SIZE))
+        else:
+            image = _shapes(rng)
+        return FinderSample(image, np.zeros((22, CELLS, CELLS), np.float32), True)
+
+
+def _maps(hand: LabelledHand, pose: Affine) -> FloatArray:
+    points = pose(hand.points)
+    cells = (points + 0.5) / FINDER_STRIDE - 0.5
+    grid = np.arange(CELLS)
+    gauss_x = np.exp(-0.5 * ((grid - cells[:, :1]) / HEATMAP_SIGMA) ** 2)
+    gauss_y = np.exp(-0.5 * ((grid - cells[:, 1:]) / HEATMAP_SIGMA) ** 2)
+    maps = np.zeros((22, CELLS, CELLS), np.float32)
+    maps[:21] = gauss_y[:, :, None] * gauss_x[:, None, :]
+    if hand.mask is not None:
+        to_cells = Affine(np.array([[1 / FINDER_STRIDE, 0, -0.375], [0, 1 / FINDER_STRIDE, -0.375]]))
+        maps[21] = warp(hand.mask.astype(np.float32), pose.then(to_cells), (CELLS, CELLS), "constant")
+    return maps
+
+
+def _shuffled(image: FloatArray, pieces: int, rng: np.random.Generator) -> FloatArray:
+    step = FINDER_SIZE // pieces
+    tiles = [image[r * step : (r + 1) * step, c * step : (c + 1) * step] for r in range(pieces) for c in range(pieces)]
+    order = rng.permutation(len(tiles))
+    shuffled = np.zeros_like(image)
+    for slot, source in enumerate(order):
+        row, column = divmod(slot, pieces)
+        shuffled[row * step : (row + 1) * step, column * step : (column + 1) * step] = np.rot90(
+            tiles[source], int(rng.integers(4))
+        )
+    return shuffled
+
+
+def _shapes(rng: np.random.Generator) -> FloatArray:
+    """Draw blobs, bars and texture: what is no radiograph of a hand, from long bones to noise."""
+    image = cv2.resize(rng.random((int(rng.integers(2, 40)),) * 2).astype(np.float32), (FINDER_SIZE, FINDER_SIZE))
+    image *= float(rng.uniform(0, 0.6))
+    for _ in range(int(rng.integers(1, 9))):
+        start, end = rng.integers(0, FINDER_SIZE, 2), rng.integers(0, FINDER_SIZE, 2)
+        grey, width = float(rng.uniform(0.2, 1)), int(rng.integers(4, 50))
+        if rng.random() < 0.5:
+            cv2.line(image, [int(v) for v in start], [int(v) for v in end], grey, width)
+        else:
+            cv2.ellipse(image, [int(v) for v in start], (width, int(width * rng.uniform(0.5, 3))), float(rng.uniform(0, 180)), 0, 360, grey, -1)
+    return cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.5, 4))).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Whole-hand regression of the bone age, after paper 4."""

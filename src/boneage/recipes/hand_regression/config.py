@@ -1,0 +1,105 @@
+"""The recipe's configuration; `recipe.toml` holds the paper's values, `shipped.toml` the bundle's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from boneage.data.augment import AugmentConfig
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """What the graph sees.
+
+    Args:
+        height: of the view, pixels.
+        width: of the view, pixels.
+        crop: `hand` (upright, thumb right), `box` (the hand box as it lies) or `none` (whole image).
+        contrast: `equalise` (paper 4), `clahe` or `none`; after a robust stretch.
+        views: 1, or 3 for an average over the view and two small rotations of it.
+    """
+
+    height: int
+    width: int
+    crop: str = "hand"
+    contrast: str = "clahe"
+    views: int = 1
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The network; see `models.heads.AgeNet` and `models.backbones.create_backbone`."""
+
+    backbone: str
+    pretrained: str
+    head: str = "regression"
+    sex_width: int = 24
+    hidden: int = 1304
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """Optimiser and schedule: `sgd` or `adamw`; `step` (times 0.1 every `step_epochs`) or `one_cycle`."""
+
+    name: str
+    learning_rate: float
+    schedule: str
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    head_factor: float = 1.0
+    step_epochs: int = 30
+    warm_up: float = 0.2
+    clip_norm: float = 0.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Some epochs at one size of the view; several stages grow the size as training goes on."""
+
+    epochs: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """How long and on what.
+
+    Args:
+        stages: sizes in training order.
+        batch: images a step.
+        loss: `mse` or `smooth_l1` on z-scored ages, or `distribution` (cross-entropy with a Gaussian
+            of `label_sigma_months` around the label, plus smooth L1 of the expectation in years).
+        ema_decay: of the weights' moving average; 0 keeps the last weights.
+        precision: Lightning's, `32-true` or `bf16-mixed`.
+        folds: number of cross-validation folds.
+        run_folds: which of them to train; empty trains all.
+        processes: folds trained side by side.
+        threads: of each process.
+    """
+
+    stages: tuple[Stage, ...]
+    batch: int
+    loss: str
+    label_sigma_months: float = 7.0
+    ema_decay: float = 0.0
+    precision: str = "32-true"
+    seed: int = 0
+    folds: int = 5
+    run_folds: tuple[int, ...] = ()
+    processes: int = 1
+    threads: int = 2
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All of it, as read from the TOML file."""
+
+    input: InputConfig
+    network: NetworkConfig
+    optimiser: OptimiserConfig
+    schedule: ScheduleConfig
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    citation: dict[str, str] = field(default_factory=dict)
+    departures: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""What people and machines read: pure functions of assessments and of tables of predictions."""

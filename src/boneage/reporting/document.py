@@ -1,0 +1,219 @@
+"""The HTML report: one self-contained page that reads and prints well and names what made it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator, Mapping
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+from boneage.core.types import Assessment, FloatArray, Hand
+from boneage.reporting import overlay
+from boneage.reporting.tabular import Failure, plain, years_and_months
+
+FOOTER = "Research use only; not a medical device."
+DRAWN = "drawn_hand"
+"""Code of the notice that says that the image is a drawn hand."""
+
+_SCALE_MONTHS = 240
+"""Right end of the age scale: the standards end at 18 to 20 years."""
+
+
+def html(
+    assessments: Iterable[Assessment],
+    images: Iterable[FloatArray],
+    saliencies: Iterable[FloatArray | None],
+    failures: Iterable[Failure] = (),
+) -> str:
+    """Return one HTML5 page for assessments and their images, in order, and for what failed.
+
+    Args:
+        assessments: one an image.
+        images: for each, the (H, W) float32 radiograph in [0, 1].
+        saliencies: for each, the (H, W) map in [0, 1] of where the method looked, or None.
+        failures: images that got no bone age; they are listed with their reasons.
+    """
+    triples = zip(assessments, images, saliencies, strict=True)
+    return page((article(*triple) for triple in triples), failures)
+
+
+def page(articles: Iterable[str], failures: Iterable[Failure] = ()) -> str:
+    """Return the page around articles made by `article`, so that no image need stay in memory."""
+    style = files("boneage.reporting").joinpath("document.css").read_text(encoding="utf-8")
+    body = "\n".join([*articles, *_failures(tuple(failures))])
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>Bone age report</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+        '<header><h1>Bone age report</h1><p class="soft">Read by machine from a radiograph of the hand. '
+        f"{FOOTER}</p></header>\n<main>\n{body}\n</main>\n"
+        f"<footer><p>Made by boneage. {FOOTER}</p></footer>\n</body>\n</html>\n"
+    )
+
+
+def article(assessment: Assessment, image: FloatArray, saliency: FloatArray | None = None) -> str:
+    """Return one assessment's part of the page; arrays as in `html`."""
+    return "\n".join(
+        [
+            f"<article><h2>{escape(assessment.path or 'Radiograph')}</h2>",
+            *_notices(assessment),
+            _answer(assessment),
+            _pictures(assessment.hand, image, saliency),
+            *_ages(assessment),
+            *_scores(assessment),
+            _provenance(assessment),
+            "</article>",
+        ]
+    )
+
+
+def _notices(assessment: Assessment) -> Iterator[str]:
+    if any(notice.code == DRAWN for notice in assessment.warnings):
+        yield '<p class="drawn">A drawn hand, not a patient.</p>'
+    others = [notice for notice in assessment.warnings if notice.code != DRAWN]
+    if others:
+        items = "".join(f"<li>Warning: {escape(notice.text)}</li>" for notice in others)
+        yield f'<ul class="notices">{items}</ul>'
+
+
+def _answer(assessment: Assessment) -> str:
+    low, high = assessment.interval_months
+    facts = {
+        "Sex": str(assessment.sex),
+        f"{assessment.coverage:.0%} interval": f"{years_and_months(low)} to {years_and_months(high)}",
+        "In months": f"{assessment.bone_age_months:.1f} ({low:.1f} to {high:.1f})",
+    }
+    chronological = assessment.chronological_age_months
+    if chronological is not None:
+        facts["Chronological age"] = f"{years_and_months(chronological)} ({chronological:.1f} months)"
+        facts["Difference"] = _difference(assessment.bone_age_months - chronological)
+    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
+    return (
+        f'<div class="answer"><div><p class="soft">Bone age</p>'
+        f'<p class="age">{years_and_months(assessment.bone_age_months)}</p></div>'
+        f"<div><dl>{items}</dl></div>{_age_scale(assessment)}</div>"
+    )
+
+
+def _difference(months: float) -> str:
+    if abs(months) < 0.5:
+        return "bone age equals chronological age"
+    return f"bone age is {abs(months):.0f} months {'ahead of' if months > 0 else 'behind'} chronological age"
+
+
+def _age_scale(assessment: Assessment) -> str:
+    """Return a scale from 0 to 20 years with the interval, the bone age and the chronological age."""
+
+    def at(age_months: float) -> float:
+        return 10.0 + 580.0 * min(max(age_months / _SCALE_MONTHS, 0.0), 1.0)
+
+    low, high = (at(age) for age in assessment.interval_months)
+    ticks = "".join(
+        f'<line x1="{at(12 * year):.1f}" x2="{at(12 * year):.1f}" y1="30" y2="35" stroke="#52606d"/>'
+        f'<text x="{at(12 * year):.1f}" y="48" text-anchor="middle">{year}</text>'
+        for year in range(0, _SCALE_MONTHS // 12 + 1, 2)
+    )
+    mark = at(assessment.bone_age_months)
+    said = f"bone age {years_and_months(assessment.bone_age_months)} with its interval"
+    shape = (
+        f'<rect x="{low:.1f}" y="14" width="{max(high - low, 1.0):.1f}" height="12" rx="2" fill="#a9d2e6"/>'
+        f'<rect x="{mark - 1.5:.1f}" y="9" width="3" height="22" fill="#0b5f8a"/>'
+    )
+    if assessment.chronological_age_months is not None:
+        x = at(assessment.chronological_age_months)
+        shape += f'<path d="M{x:.1f} 12 l-5 -9 h10 z" fill="#17212b"/>'
+        said += f"; chronological age {years_and_months(assessment.chronological_age_months)} (triangle)"
+    return (
+        f'<svg style="grid-column:1/-1" viewBox="0 0 600 54" role="img" aria-label="{escape(said)}">'
+        '<g font-size="11" fill="#52606d" font-family="inherit">'
+        f'<line x1="10" x2="590" y1="30" y2="30" stroke="#52606d"/>{ticks}</g>{shape}</svg>'
+        f'<p class="soft" style="grid-column:1/-1">Years of age: {escape(said)}.</p>'
+    )
+
+
+def _pictures(hand: Hand, image: FloatArray, saliency: FloatArray | None) -> str:
+    legend = "".join(
+        f'<span class="key" style="background:rgb({red},{green},{blue})"></span>{name}'
+        for name, (blue, green, red) in (
+            ("hand box", overlay.BOX_COLOUR),
+            ("outline", overlay.OUTLINE_COLOUR),
+            *((("key points", overlay.KEYPOINT_COLOUR),) if hand.keypoints_px else ()),
+        )
+    )
+    side = "" if hand.side is None else f"{hand.side} hand, "
+    found = f"{side}found by the {escape(hand.method)} localiser, confidence {hand.confidence:.2f}"
+    figures = [
+        f'<figure><img alt="Radiograph with the hand as found" src="{_image(overlay.outline(image, hand))}">'
+        f"<figcaption>The hand as found:{legend}<br>{found}</figcaption></figure>"
+    ]
+    if saliency is not None:
+        figures.append(
+            f'<figure><img alt="Map of the areas that the reading rests on" '
+            f'src="{_image(overlay.heat(image, saliency))}"><figcaption>Where the reading rests: '
+            'how much it changes when an area is hidden<div class="scale"><span>little</span>'
+            f'<img alt="colour scale from little to much" src="{_image(overlay.heat_legend())}">'
+            "<span>much</span></div></figcaption></figure>"
+        )
+    single = "" if len(figures) > 1 else " single"
+    return f'<div class="pictures{single}">{"".join(figures)}</div>'
+
+
+def _image(picture: overlay.Picture) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(overlay.jpeg(picture)).decode("ascii")
+
+
+def _ages(assessment: Assessment) -> Iterator[str]:
+    if len(assessment.ages) > 1:
+        rows = [
+            (name, f"{years_and_months(age)} ({age:.1f} months)") for name, age in assessment.ages.items()
+        ]
+        yield "<h3>By method</h3>" + _table(("Method", "Bone age"), rows)
+
+
+def _scores(assessment: Assessment) -> Iterator[str]:
+    if assessment.scores:
+        rows = [
+            (name, ", ".join(f"{key} {value:g}" for key, value in score.items()))
+            for name, score in assessment.scores.items()
+        ]
+        yield "<h3>By standard</h3>" + _table(("Standard", "Score"), rows)
+
+
+def _provenance(assessment: Assessment) -> str:
+    rows = [*_flat(plain(assessment.provenance))]
+    if len(assessment.ages) == 1:
+        rows.insert(0, ("method", next(iter(assessment.ages))))
+    return "<h3>How this was made</h3>" + _table(("What", "Value"), rows, code=True)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{name}.")
+        else:
+            yield name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _failures(failures: tuple[Failure, ...]) -> Iterator[str]:
+    if failures:
+        rows = [(failure.path, failure.status, failure.message) for failure in failures]
+        table = _table(("File", "Status", "Reason"), rows)
+        yield f'<section class="failures"><h2>Not read: {len(failures)}</h2>{table}</section>'
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]], code: bool = False) -> str:
+    """Return an HTML table whose first column names its rows; every cell is escaped here."""
+
+    def cell(text: str) -> str:
+        return f"<code>{escape(text)}</code>" if code else escape(text)
+
+    titles = "".join(f'<th scope="col">{escape(title)}</th>' for title in head)
+    body = "".join(
+        f'<tr><th scope="row">{escape(row[0])}</th>'
+        + "".join(f"<td>{cell(text)}</td>" for text in row[1:])
+        + "</tr>"
+        for row in rows
+    )
+    return f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"

@@ -1,0 +1,104 @@
+"""Draw what was found onto the radiograph: hand box, outline, key points, and where the method looked."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from boneage.core.errors import DeliveryError
+from boneage.core.types import FloatArray, Hand
+
+Picture = NDArray[np.uint8]
+"""(H, W, 3) 8-bit colour in OpenCV's order (blue, green, red)."""
+
+BOX_COLOUR = (40, 200, 255)
+OUTLINE_COLOUR = (200, 210, 60)
+KEYPOINT_COLOUR = (70, 90, 255)
+HEAT_COLOURS = cv2.COLORMAP_INFERNO
+_HEAT_OPACITY = 0.75
+
+
+def outline(image: FloatArray, hand: Hand, side_px: int = 900) -> Picture:
+    """Return the radiograph with the hand's box, outline and key points drawn on it.
+
+    Args:
+        image: (H, W) float32 in [0, 1], the source pixels.
+        hand: where the hand lies in these pixels.
+        side_px: longest side of the picture; the radiograph is scaled to it before lines are
+            drawn, so that they are equally readable on every size of film.
+    """
+    picture, scale = _scaled(image, side_px)
+    width = max(1, round(side_px / 450))
+    contour = _fixed_point(hand.outline_px, scale)
+    if len(contour) > 1:
+        cv2.polylines(picture, [contour], True, OUTLINE_COLOUR, width, cv2.LINE_AA, _SHIFT)
+    corners = _fixed_point(np.reshape(np.asarray(hand.box_px, dtype=np.float64), (2, 2)), scale)
+    cv2.rectangle(picture, corners[0], corners[1], BOX_COLOUR, width, cv2.LINE_AA, _SHIFT)
+    points = _fixed_point(np.asarray(list(hand.keypoints_px.values())).reshape(-1, 2), scale)
+    for point in points:
+        cv2.circle(picture, point, (2 * width + 1) << _SHIFT, (0, 0, 0), -1, cv2.LINE_AA, _SHIFT)
+        cv2.circle(picture, point, (2 * width) << _SHIFT, KEYPOINT_COLOUR, -1, cv2.LINE_AA, _SHIFT)
+    return picture
+
+
+def heat(image: FloatArray, saliency: FloatArray, side_px: int = 900) -> Picture:
+    """Return the radiograph with a saliency map laid over it, opaque where the map is high.
+
+    Args:
+        image: (H, W) float32 in [0, 1], the source pixels.
+        saliency: (H, W) float32 in [0, 1] over the same pixels.
+        side_px: longest side of the picture.
+    """
+    picture, _ = _scaled(image, side_px)
+    height, width = picture.shape[:2]
+    weight = cv2.resize(np.clip(saliency, 0.0, 1.0).astype(np.float32), (width, height))
+    colours = cv2.applyColorMap(_to_byte(weight), HEAT_COLOURS)
+    opacity = (_HEAT_OPACITY * weight)[..., None]
+    return np.asarray(picture * (1.0 - opacity) + colours * opacity + 0.5, dtype=np.uint8)
+
+
+def heat_legend(width: int = 256, height: int = 14) -> Picture:
+    """Return the colour scale of `heat`, low on the left, as a (height, width, 3) picture."""
+    ramp = np.tile(np.linspace(0.0, 1.0, width, dtype=np.float32), (height, 1))
+    return np.asarray(cv2.applyColorMap(_to_byte(ramp), HEAT_COLOURS), dtype=np.uint8)
+
+
+def png(picture: Picture) -> bytes:
+    """Return a picture as a PNG file."""
+    return _encode(picture, ".png", [])
+
+
+def jpeg(picture: Picture, quality: int = 90) -> bytes:
+    """Return a picture as a JPEG file, which is a tenth of the PNG for a radiograph."""
+    return _encode(picture, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+_SHIFT = 3
+"""Fractional bits of drawn coordinates: lines are placed to an eighth of a pixel."""
+
+
+def _encode(picture: Picture, suffix: str, settings: list[int]) -> bytes:
+    done, data = cv2.imencode(suffix, picture, settings)
+    if not done:
+        raise DeliveryError(f"a picture of shape {picture.shape} could not be written as {suffix}")
+    return bytes(data.tobytes())
+
+
+def _to_byte(image: NDArray[np.floating | np.integer]) -> NDArray[np.uint8]:
+    return np.asarray(np.clip(image, 0.0, 1.0) * 255.0 + 0.5, dtype=np.uint8)
+
+
+def _scaled(image: FloatArray, side_px: int) -> tuple[Picture, float]:
+    """Return the image in colour with its longest side at `side_px`, stretched to its own contrast."""
+    height, width = image.shape
+    scale = side_px / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    low, high = np.percentile(small, (0.5, 99.5))
+    stretched = (small - low) / max(float(high - low), 1e-6)
+    return np.asarray(cv2.cvtColor(_to_byte(stretched), cv2.COLOR_GRAY2BGR), dtype=np.uint8), scale
+
+
+def _fixed_point(points: NDArray[np.floating], scale: float) -> NDArray[np.int32]:
+    return np.asarray(np.round(np.asarray(points).reshape(-1, 2) * scale * (1 << _SHIFT)), dtype=np.int32)

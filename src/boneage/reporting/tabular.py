@@ -1,0 +1,132 @@
+"""Assessments as plain records (JSON, rows) and ages as people write them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+
+from boneage.core.errors import BoneAgeError, InputError
+from boneage.core.types import Assessment, Hand, Notice, Region
+
+OK, REJECTED, FAILED = "ok", "rejected", "failed"
+"""Status of an image: read; refused for what it is; not read for another reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An image that got no bone age, and why."""
+
+    path: str
+    status: str
+    code: str
+    message: str
+
+    @classmethod
+    def of(cls, path: str, error: BoneAgeError) -> Failure:
+        """Return the failure that an error means for an image."""
+        status = REJECTED if isinstance(error, InputError) else FAILED
+        return cls(path, status, error.code, one_line(error))
+
+    @property
+    def line(self) -> str:
+        """The message on one line, with the file's name in front unless it is in it already."""
+        named = self.path in self.message or PurePath(self.path).name in self.message
+        return self.message if named else f"{self.path}: {self.message}"
+
+
+def one_line(text: object) -> str:
+    """Return a text with every run of white space, line ends too, as one blank."""
+    return " ".join(str(text).split())
+
+
+def years_and_months(age_months: float) -> str:
+    """Return an age as `10 y 4 m`, rounded to the nearest month."""
+    sign = "-" if round(age_months) < 0 else ""
+    years, months = divmod(abs(round(age_months)), 12)
+    return f"{sign}{years} y {months} m"
+
+
+def assessment_record(assessment: Assessment) -> dict[str, Any]:
+    """Return an assessment as the contract's JSON object; pixels are the source image's."""
+    return {
+        "path": assessment.path,
+        "status": OK,
+        "message": "",
+        "sex": str(assessment.sex),
+        "bone_age_months": _number(assessment.bone_age_months),
+        "interval_months": [_number(month) for month in assessment.interval_months],
+        "coverage": assessment.coverage,
+        "chronological_age_months": _number(assessment.chronological_age_months),
+        "ages": {name: _number(age) for name, age in assessment.ages.items()},
+        "hand": _hand(assessment.hand),
+        "regions": [_region(region) for region in assessment.regions],
+        "scores": plain(assessment.scores),
+        "warnings": [_notice(notice) for notice in assessment.warnings],
+        "provenance": plain(assessment.provenance),
+    }
+
+
+def failure_record(failure: Failure) -> dict[str, Any]:
+    """Return a failure as the contract's JSON object: the same keys, empty where nothing is known."""
+    return {
+        "path": failure.path,
+        "status": failure.status,
+        "message": failure.message,
+        "code": failure.code,
+        "sex": None,
+        "bone_age_months": None,
+        "interval_months": None,
+        "coverage": None,
+        "chronological_age_months": None,
+        "ages": {},
+        "hand": None,
+        "regions": [],
+        "scores": {},
+        "warnings": [],
+        "provenance": {},
+    }
+
+
+def plain(value: Any) -> Any:
+    """Return a value in the types that JSON has: mappings, lists, numbers, text, booleans and null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int) else str(value)
+
+
+def _hand(hand: Hand) -> dict[str, Any]:
+    return {
+        "box_px": [_number(edge, 1) for edge in hand.box_px],
+        "side": None if hand.side is None else str(hand.side),
+        "keypoints_px": {name: [_number(x, 1), _number(y, 1)] for name, (x, y) in hand.keypoints_px.items()},
+        "confidence": _number(hand.confidence, 3),
+        "method": hand.method,
+    }
+
+
+def _region(region: Region) -> dict[str, Any]:
+    return {
+        "bone": region.bone,
+        "box_px": [_number(edge, 1) for edge in region.box_px],
+        "grades": plain(region.grades),
+        "confidence": _number(region.confidence, 3),
+    }
+
+
+def _notice(notice: Notice) -> dict[str, str]:
+    return {"code": notice.code, "text": notice.text}
+
+
+def _number(value: float | None, places: int = 2) -> float | None:
+    """Return a finite number rounded for reading; anything else is null, which JSON can hold."""
+    return None if value is None or not np.isfinite(value) else round(float(value), places)

@@ -1,0 +1,1 @@
+"""Training: configuration, the Lightning loop and the export to ONNX."""

@@ -1,0 +1,122 @@
+"""One TOML file to one frozen dataclass; an unknown key is an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from boneage.core.errors import ConfigError
+from boneage.core.types import Hand, Radiograph
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What a recipe is asked to train.
+
+    Args:
+        data: manifest of the training images.
+        out: the run's folder; everything that a run makes lies there.
+        config: a TOML file; None takes the recipe's own.
+        overrides: `section.key=value` texts that replace values of the file.
+        resume: go on from what `out` already holds.
+        locate: finds the hand in a radiograph, as the shipped bundle does; None where a recipe needs none.
+    """
+
+    data: Path
+    out: Path
+    config: Path | None = None
+    overrides: tuple[str, ...] = ()
+    resume: bool = False
+    locate: Callable[[Radiograph], Hand] | None = None
+
+
+def read_config(path: Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
+    """Read a TOML file into a frozen dataclass.
+
+    Raises:
+        ConfigError: the file is missing or no TOML, a key is unknown, a value has the wrong type.
+    """
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    for override in overrides:
+        _override(tree, override)
+    return build(kind, tree, str(path.name))
+
+
+def _override(tree: dict[str, Any], text: str) -> None:
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise ConfigError(f"an override is written section.key=value, not {text!r}")
+    *sections, key = name.strip().split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+    try:
+        tree[key] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        tree[key] = value
+
+
+def build(kind: type[T], tree: Mapping[str, Any], where: str) -> T:
+    """Build a dataclass from a mapping, nested dataclasses and tuples of them included.
+
+    Raises:
+        ConfigError: unknown or missing key, or a value of the wrong type; `where` is named in the message.
+    """
+    hints = typing.get_type_hints(kind)
+    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(tree) - names)
+    if unknown:
+        raise ConfigError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(sorted(names))}")
+    values = {key: _value(hints[key], value, f"{where}: {key}") for key, value in tree.items()}
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where} must be a table")
+        return build(hint, value, where)  # type: ignore[arg-type]
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where} must be a list")
+        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
+        if len(kinds) != len(value):
+            raise ConfigError(f"{where} must have {len(kinds)} values, not {len(value)}")
+        return tuple(_value(kind, item, where) for kind, item in zip(kinds, value, strict=True))
+    if origin is dict:
+        return {str(key): _value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    if origin in (typing.Union, types.UnionType):
+        hint = next(kind for kind in arguments if kind is not type(None))
+        return None if value is None else _value(hint, value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint in (int, float) and isinstance(value, bool)):
+        raise ConfigError(f"{where} must be {hint.__name__}, not {value!r}")
+    return value
+
+
+def as_tree(value: Any) -> Any:
+    """Return a dataclass as plain dicts, lists and scalars, as written beside every result."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: as_tree(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, (list, tuple)):
+        return [as_tree(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: as_tree(item) for key, item in value.items()}
+    return str(value) if isinstance(value, Path) else value

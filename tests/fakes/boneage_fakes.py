@@ -1,0 +1,139 @@
+"""A stand-in for the assessor and the bundle: reads any image that holds what it is asked to do.
+
+The pixels decide: the image's path names the behaviour, so that worker processes need no shared state.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from boneage.core.errors import BundleError, ChecksumMismatch, NotAHand, SexRequired
+from boneage.core.types import Affine, Assessment, FloatArray, Hand, Notice, Radiograph, Sex, Side
+
+
+def assessment(path: str = "hand.png", sex: Sex = Sex.FEMALE, **changes: Any) -> Assessment:
+    """Return an assessment of a 60 x 40 image."""
+    hand = Hand(
+        box_px=(4.0, 5.0, 36.0, 55.0),
+        to_upright=Affine.identity(),
+        upright_box=(-0.5, -1.0, 0.5, 0.2),
+        side=Side.LEFT,
+        outline_px=np.array([[4, 5], [36, 5], [36, 55], [4, 55]], dtype=np.float32),
+        keypoints_px={"wrist": (20.0, 50.0)},
+        confidence=0.9,
+        method="fast",
+    )
+    values: dict[str, Any] = {
+        "path": path,
+        "sex": sex,
+        "bone_age_months": 124.25,
+        "interval_months": (110.5, 138.0),
+        "coverage": 0.9,
+        "ages": {"hand_regression": 124.25},
+        "hand": hand,
+        "provenance": {"bundle": {"name": "fake", "version": "0"}, "runtime": "none"},
+    }
+    return Assessment(**{**values, **changes})
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose folder's name says what is wrong with it."""
+
+    path: Path = Path("fake")
+    manifest: Mapping[str, Any] = field(default_factory=lambda: {"name": "fake", "version": "0"})
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> Bundle:
+        """Return a bundle, or raise what the path's name asks for."""
+        if path is not None and path.name == "tampered":
+            raise ChecksumMismatch(f"{path}: expected another checksum of net.onnx: install the bundle again")
+        if path is not None and not path.exists():
+            raise BundleError(f"{path}: no such bundle: name a folder that holds one")
+        return cls() if path is None else cls(path, {"name": path.name})
+
+
+class Assessor:
+    """Answers by the image's name; `age<number>` is its bone age."""
+
+    def __init__(self, bundle: Bundle, **options: object) -> None:
+        self.bundle = bundle
+        self.options = options
+
+    def assess(
+        self,
+        source: str | Path | Radiograph,
+        *,
+        sex: Sex | None = None,
+        chronological_age_months: float | None = None,
+    ) -> Assessment:
+        """Return an assessment, or fail as the image's name asks for."""
+        path = source.path if isinstance(source, Radiograph) else str(source)
+        name = Path(path).stem
+        if "kill" in name:
+            os._exit(9)
+        if "bug" in name:
+            raise ValueError("a shape that nobody\nforesaw")
+        if "nan" in name:
+            return assessment(path, sex or Sex.MALE, bone_age_months=float("nan"))
+        if "foot" in name:
+            raise NotAHand(f"{path}: expected one hand, found none: send a radiograph of one hand")
+        if sex is None:
+            raise SexRequired(
+                "the sex is needed and the file does not hold it: give --sex female or --sex male"
+            )
+        if "slow" in name:
+            time.sleep(0.05)
+        warnings = (Notice("dark", "the image is dark"),) if "dark" in name else ()
+        age = float("".join(filter(str.isdigit, name)) or 100)
+        return assessment(
+            path,
+            sex,
+            bone_age_months=age,
+            interval_months=(age - 12, age + 12),
+            ages={"hand_regression": age},
+            warnings=warnings,
+            chronological_age_months=chronological_age_months,
+        )
+
+    def saliency(self, radiograph: Radiograph, _: Assessment) -> FloatArray:
+        """Return a map of the radiograph's shape."""
+        return np.linspace(0, 1, radiograph.pixels.size, dtype=np.float32).reshape(radiograph.shape)
+
+
+@dataclass(frozen=True)
+class FakeReader:
+    """A batch's reader; `log` is a file to which every reading is appended."""
+
+    log: Path
+    tag: str = "fake"
+
+    def load(self) -> _Logging:
+        """Return an assessor, or fail as the tag asks for."""
+        if self.tag == "tampered":
+            raise ChecksumMismatch("expected another checksum of net.onnx: install the bundle again")
+        if self.tag == "stillborn":
+            os._exit(7)
+        return _Logging(self.log)
+
+    def fingerprint(self) -> str:
+        """Return the tag."""
+        return self.tag
+
+
+class _Logging(Assessor):
+    def __init__(self, log: Path) -> None:
+        super().__init__(Bundle())
+        self.log = log
+
+    def assess(self, source: str | Path | Radiograph, **options: Any) -> Assessment:
+        with self.log.open("a") as file:
+            file.write(f"{Path(str(source)).name}\n")
+        return super().assess(source, **options)
