@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from boneage.core.types import FloatArray
 
@@ -42,7 +42,7 @@ def write_dicom(
     """
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = (encoding or {}).get("syntax", ExplicitVRLittleEndian)
+    dataset.file_meta.TransferSyntaxUID = UID((encoding or {}).get("syntax", ExplicitVRLittleEndian))
     defaults: dict[str, Any] = {
         "SOPClassUID": ComputedRadiographyImageStorage,
         "SOPInstanceUID": generate_uid(entropy_srcs=["image"]),
@@ -66,7 +66,10 @@ def write_dicom(
     if "PixelData" not in tags:
         data = stored.tobytes()
         dataset.PixelData = data + b"\0" * (len(data) % 2)
-        dataset["PixelData"].VR = "OB" if stored.dtype.itemsize == 1 else "OW"
+    if "PixelData" in dataset:
+        encapsulated = dataset.file_meta.TransferSyntaxUID.is_encapsulated
+        dataset["PixelData"].VR = "OB" if encapsulated or stored.dtype.itemsize == 1 else "OW"
+        dataset["PixelData"].is_undefined_length = encapsulated
     if compress is not None:
         dataset.compress(compress, stored, generate_instance_uid=False)
     file = BytesIO()

@@ -160,7 +160,9 @@ def test_a_shrinking_warp_neither_moves_nor_aliases(times: int) -> None:
     np.testing.assert_allclose(result[inside], expected[inside], atol=101 * times / 32)
 
     stripes = np.tile(np.array([0, 1], np.float32), 120)[None].repeat(240, 0)
-    middle = geometry.warp(stripes, Affine(np.array([[1 / times, 0, 0], [0, 1 / times, 0]])), (20, 20))[5:15, 5:15]
+    middle = geometry.warp(stripes, Affine(np.array([[1 / times, 0, 0], [0, 1 / times, 0]])), (20, 20))[
+        5:15, 5:15
+    ]
     assert np.abs(middle - 0.5).max() < 0.51 / (times // 2 * 2)
 
 

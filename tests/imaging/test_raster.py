@@ -59,7 +59,7 @@ def test_eight_bit_layouts_give_the_grey_levels(kind: str, mode: str, grey8: np.
     image = Image.fromarray(grey8).convert(mode)
     if kind == "WEBP" and mode in ("P", "LA"):
         image = image.convert("RGBA")
-    read_back = read_bytes(encode(image, kind.split()[0], **LOSSLESS[kind]))
+    read_back = read_bytes(encode(image, kind.split(maxsplit=1)[0], **LOSSLESS[kind]))
     assert read_back.pixels.dtype == np.float32
     # WebP stores lossless RGB, but a weighted sum of equal channels may round by one level.
     np.testing.assert_allclose(read_back.pixels, grey8 / 255, atol=1.01 / 255)
@@ -69,7 +69,9 @@ def test_eight_bit_layouts_give_the_grey_levels(kind: str, mode: str, grey8: np.
 @pytest.mark.parametrize("extension", [".png", ".tif"])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_sixteen_bits_are_kept(extension: str, channels: int, grey16: np.ndarray) -> None:
-    pixels = grey16 if channels == 1 else np.dstack([grey16] * 3 + [np.full_like(grey16, 65535)] * (channels == 4))
+    pixels = (
+        grey16 if channels == 1 else np.dstack([grey16] * 3 + [np.full_like(grey16, 65535)] * (channels == 4))
+    )
     read_back = read_bytes(encode_by_opencv(extension, pixels))
     np.testing.assert_allclose(read_back.pixels, grey16 / 65535, atol=1.5 / 65535)
 
@@ -89,7 +91,9 @@ def test_jpeg(quality_: int, progressive: bool, grey8: np.ndarray) -> None:
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_one_bit_is_black_and_white(kind: str, grey8: np.ndarray) -> None:
     image = Image.fromarray(grey8).convert("1", dither=Image.Dither.NONE)
-    np.testing.assert_array_equal(read_bytes(encode(image, kind)).pixels, np.asarray(image).astype(np.float32))
+    np.testing.assert_array_equal(
+        read_bytes(encode(image, kind)).pixels, np.asarray(image).astype(np.float32)
+    )
 
 
 def test_a_palette_is_looked_up(grey8: np.ndarray) -> None:
@@ -109,19 +113,43 @@ def test_alpha_is_blended_on_black(grey8: np.ndarray) -> None:
     np.testing.assert_allclose(levels, grey8 * (alpha / 255), atol=1)
 
 
-def test_white_is_zero_tiff_is_turned(grey8: np.ndarray) -> None:
-    data = encode(Image.fromarray(grey8), "TIFF", tiffinfo={262: 0})
-    with Image.open(BytesIO(data)) as image:
-        expected = np.asarray(image)
-    np.testing.assert_array_equal(raster.decode(data)[0], expected)
+def tiff_with_white_zero(levels: np.ndarray) -> bytes:
+    """An uncompressed one-strip TIFF with photometric interpretation 0 and `levels` as stored."""
+    height, width = levels.shape
+    tags = [
+        (256, width),
+        (257, height),
+        (258, 8 * levels.itemsize),
+        (259, 1),
+        (262, 0),
+        (273, 8 + 2 + 9 * 12 + 4),
+    ]
+    tags += [(277, 1), (278, height), (279, levels.nbytes)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + struct.pack("<I", 0) + levels.tobytes()
 
 
-WHOLE = [("PNG", {}), ("JPEG", {}), ("JPEG", {"progressive": True}), ("TIFF", {}), ("WEBP", {"lossless": True})]
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_a_tiff_whose_zero_is_white_is_turned(depth: type, drawn_hand: FloatArray) -> None:
+    full = np.iinfo(depth).max
+    stored = np.rint((1 - drawn_hand) * full).astype(depth)
+    np.testing.assert_array_equal(raster.decode(tiff_with_white_zero(stored))[0], full - stored)
+
+
+WHOLE = [
+    ("PNG", {}),
+    ("JPEG", {}),
+    ("JPEG", {"progressive": True}),
+    ("TIFF", {}),
+    ("WEBP", {"lossless": True}),
+]
 
 
 @pytest.mark.parametrize(("kind", "options"), WHOLE)
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.95, 0.999])
-def test_a_truncated_file_is_refused(kind: str, options: dict[str, Any], share: float, grey8: np.ndarray) -> None:
+def test_a_truncated_file_is_refused(
+    kind: str, options: dict[str, Any], share: float, grey8: np.ndarray
+) -> None:
     data = encode(Image.fromarray(grey8), kind, **options)
     with pytest.raises(UnreadableImage, match=r"damaged|ends early"):
         raster.decode(data[: int(len(data) * share)])
@@ -149,11 +177,20 @@ def png_header(width: int, height: int) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
     header = struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 99))
+        + chunk(b"IEND", b"")
+    )
 
 
-@pytest.mark.parametrize(("width", "height"), [(100_000, 100_000), (30_001, 64), (64, 30_001), (10_001, 10_000)])
-def test_a_huge_image_is_refused_before_decoding(width: int, height: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("width", "height"), [(100_000, 100_000), (30_001, 64), (64, 30_001), (10_001, 10_000)]
+)
+def test_a_huge_image_is_refused_before_decoding(
+    width: int, height: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def decode(*_: Any) -> None:
         raise AssertionError("decoded")
 
@@ -239,7 +276,9 @@ def _zip() -> bytes:
         (b"%PDF-1.7 " + b"\0" * 200, "no image"),
     ],
 )
-def test_what_is_named_png_but_is_not_is_refused_in_one_line(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_what_is_named_png_but_is_not_is_refused_in_one_line(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
     path = tmp_path / "hand.png"
     path.write_bytes(content)
     with pytest.raises(UnreadableImage, match=reason) as caught:

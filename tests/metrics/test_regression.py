@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boneage.core.errors import ConfigError
@@ -29,6 +29,7 @@ def test_the_summary_holds_the_same_figures() -> None:
     assert (found["count"], found["mae"], found["within_6"], found["within_12"]) == (4, 6.0, 0.75, 1.0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 300), st.floats(0, 300)), min_size=1, max_size=40))
 def test_the_figures_keep_their_order(pairs: list[tuple[float, float]]) -> None:
     predicted, reference = zip(*pairs, strict=True)

@@ -11,7 +11,7 @@ from boneage.metrics.subgroups import AGE_EDGES_MONTHS, coverage_table, subgroup
 
 F, M = Sex.FEMALE, Sex.MALE
 REFERENCE = np.array([20.0, 48.0, 60.0, 100.0])
-PREDICTED = REFERENCE + [2.0, -4.0, 8.0, -14.0]
+PREDICTED = REFERENCE + np.array([2.0, -4.0, 8.0, -14.0])
 EDGES = (0.0, 48.0, 100.0)
 
 
@@ -42,7 +42,7 @@ def test_bands_share_out_everyone_once() -> None:
 
 
 def test_coverage_is_counted_by_band() -> None:
-    lower, upper = REFERENCE - [5.0, 0.0, -1.0, 5.0], REFERENCE + [5.0, 10.0, 10.0, 0.0]
+    lower, upper = REFERENCE - np.array([5.0, 0.0, -1.0, 5.0]), REFERENCE + np.array([5.0, 10.0, 10.0, 0.0])
     everyone, young, older = coverage_table(lower, upper, REFERENCE, EDGES)
     assert (everyone.count, everyone.coverage.estimate, everyone.mean_width_months) == (4, 0.75, 8.5)
     assert (young.name, young.coverage.estimate, young.mean_width_months) == ("0-4 years", 1.0, 10.0)

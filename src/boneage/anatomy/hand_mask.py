@@ -253,7 +253,8 @@ def finger_direction(mask: Mask) -> NDArray[np.float64]:
 def _beyond_palm(mask: Mask, centre: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
     """Return the pixels (N, 2) of a mask that are clear of the palm's disc."""
     points = np.argwhere(mask)[:, ::-1].astype(np.float64)
-    return points[np.hypot(*(points - centre).T) > 1.2 * radius]
+    clear: NDArray[np.float64] = points[np.hypot(*(points - centre).T) > 1.2 * radius]
+    return clear
 
 
 def mask_box(mask: Mask) -> Box:

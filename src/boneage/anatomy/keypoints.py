@@ -27,7 +27,7 @@ def decode_heatmaps(heatmaps: FloatArray) -> tuple[NDArray[np.float64], NDArray[
     Returns:
         Points (21, 2) as (x, y) in heat-map cells (cell centres at integers), and confidences (21,).
     """
-    count, height, width = heatmaps.shape
+    count, _, width = heatmaps.shape
     peaks = heatmaps.reshape(count, -1).argmax(axis=1)
     rows, columns = np.divmod(peaks, width)
     points = np.empty((count, 2))

@@ -25,6 +25,8 @@ MARGIN_TIP = 0.08
 MARGIN_SIDE = 0.08
 MARGIN_WRIST = 0.38
 """Below the wrist point: growth plates of radius and ulna and a little more (measured on labelled boxes)."""
+MARGIN_BOX = 0.06
+"""Around outline and fingertips in the hand box."""
 
 MIN_CONFIDENCE = 0.25
 MASK_LEVEL = 0.5
@@ -46,7 +48,9 @@ def upright_frame(points: NDArray[np.float64]) -> tuple[Affine, bool]:
     axis = points[KNUCKLE] - points[WRIST]
     length = float(np.hypot(*axis))
     if length < 1.0:
-        raise NotAHand("no hand found: its wrist and knuckles fall on one point; give a radiograph of one hand")
+        raise NotAHand(
+            "no hand found: its wrist and knuckles fall on one point; give a radiograph of one hand"
+        )
     across, up = np.array([-axis[1], axis[0]]) / length, -axis / length
     rows = np.stack([across, up]) / length
     mirrored = bool((rows @ (points[NAMES.index("thumb3")] - points[NAMES.index("pinky_finger1")]))[0] < 0)
@@ -76,7 +80,7 @@ def hand_from_points(
     upright_box = upright_extent(to_upright(points))
     outline = _outline(mask, to_upright, upright_box, shape)
     return Hand(
-        box_px=_box(outline, points, shape),
+        box_px=_box(outline, points, to_upright, shape),
         to_upright=to_upright,
         upright_box=upright_box,
         side=Side.RIGHT if mirrored else Side.LEFT,
@@ -111,14 +115,18 @@ def decode_finder(outputs: Mapping[str, FloatArray], to_input: Affine, shape: tu
     warnings = []
     upright = upright_frame(points)[0](points)
     if not in_anatomical_order(upright):
-        warnings.append(Notice("joint_order", "the joints found do not lie as a hand's do; check the outline"))
+        warnings.append(
+            Notice("joint_order", "the joints found do not lie as a hand's do; check the outline")
+        )
     return hand_from_points(
         points, mask, shape, confidence=confidence, method="fast", warnings=tuple(warnings)
     )
 
 
 def _source_mask(probability: FloatArray, to_input: Affine, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    cells_to_input = Affine(np.array([[FINDER_STRIDE, 0, (FINDER_STRIDE - 1) / 2], [0, FINDER_STRIDE, (FINDER_STRIDE - 1) / 2]]))
+    cells_to_input = Affine(
+        np.array([[FINDER_STRIDE, 0, (FINDER_STRIDE - 1) / 2], [0, FINDER_STRIDE, (FINDER_STRIDE - 1) / 2]])
+    )
     matrix = cells_to_input.then(to_input.inverse()).matrix
     height, width = shape
     source = cv2.warpAffine(probability, matrix, (width, height), flags=cv2.INTER_LINEAR)
@@ -141,7 +149,9 @@ def _outline(
     if mask is not None:
         window = np.zeros(shape, np.uint8)
         cv2.fillPoly(window, [np.round(corners).astype(np.int32)], 1)
-        contours, _ = cv2.findContours(window * mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        contours, _ = cv2.findContours(
+            window * mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
+        )
         if contours:
             largest = max(contours, key=cv2.contourArea)
             if cv2.contourArea(largest) > 0.2 * cv2.contourArea(corners.astype(np.float32)):
@@ -149,10 +159,13 @@ def _outline(
     return corners.astype(np.float32)
 
 
-def _box(outline: FloatArray, points: NDArray[np.float64], shape: tuple[int, int]) -> Box:
-    """Axis-aligned box around the outline and the fingertips, inside the image."""
+def _box(
+    outline: FloatArray, points: NDArray[np.float64], to_upright: Affine, shape: tuple[int, int]
+) -> Box:
+    """Axis-aligned box around the outline and the fingertips, with a margin, inside the image."""
     everything = np.vstack([outline, points[list(TIPS)], points[[WRIST]]])
+    margin = MARGIN_BOX / float(np.sqrt(abs(np.linalg.det(to_upright.matrix[:, :2]))))
     height, width = shape
-    x0, y0 = np.clip(everything.min(axis=0), 0, [width - 1, height - 1])
-    x1, y1 = np.clip(everything.max(axis=0) + 1, 1, [width, height])
+    x0, y0 = np.clip(everything.min(axis=0) - margin, 0, [width - 1, height - 1])
+    x1, y1 = np.clip(everything.max(axis=0) + 1 + margin, 1, [width, height])
     return float(x0), float(y0), float(x1), float(y1)

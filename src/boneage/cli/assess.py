@@ -35,7 +35,7 @@ class _Outcome:
 
 
 def assess(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG, TIFF, WebP or DICOM.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="PNG, JPEG, TIFF, WebP or DICOM.")],
     sex: Annotated[
         str | None, typer.Option(metavar="female|male", help="Also F or M; DICOM's own is used if absent.")
     ] = None,
@@ -54,8 +54,9 @@ def assess(
 ) -> None:
     """Read the bone age of one or many images.
 
-    Results go to standard output, one line for each problem to standard error. A single image that
-    fails ends with 1 (2 where the sex is missing); of several, 3 if some fail and 1 if all do.
+    Results go to standard output, one line for each problem to standard error.
+
+    One image that fails ends with 1, or 2 if its sex is missing; of several, 3 if some fail.
     """
     known_sex = parse_sex(sex)
     check_age(age_months)

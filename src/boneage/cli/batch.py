@@ -39,8 +39,9 @@ def batch(
 ) -> None:
     """Read many images: one row an image, in the manifest's order; a bad image is a row too.
 
-    It may be stopped at any moment and goes on with --resume. Ends with 0 if every image was read,
-    3 if some were not, 1 if none was.
+    It may be stopped at any moment, and goes on with --resume.
+
+    Ends with 0 if every image was read, 3 if some were not, 1 if none was.
     """
     from boneage.batch.local import BundleReader, Settings
     from boneage.data.manifest import read_manifest

@@ -48,8 +48,9 @@ def evaluate(
 ) -> None:
     """Measure accuracy on a manifest: metrics.json, metrics.md, bland_altman.png, error_by_age.png.
 
-    A run is measured by its out-of-fold predictions. A bundle reads the images; where it was
-    trained on them, the result says so, for such figures are no accuracy.
+    A run is measured by its out-of-fold predictions; a bundle reads the images.
+
+    Where a bundle was trained on them, the result says so: that is no accuracy.
     """
     from boneage.data.manifest import read_manifest
     from boneage.inference.bundle import SHIPPED

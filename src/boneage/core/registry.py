@@ -13,6 +13,7 @@ METHODS: dict[str, str] = {
 """Method name -> "module:Class" that reads a bone age (no torch)."""
 
 RECIPES: dict[str, str] = {
+    "hand_localisation": "boneage.recipes.hand_localisation.fit:train",
     "hand_regression": "boneage.recipes.hand_regression.fit:train",
 }
 """Recipe name -> "module:function" that trains it (needs the extra `train`)."""

@@ -51,7 +51,9 @@ def change_tone(view: FloatArray, config: AugmentConfig, rng: np.random.Generato
     gamma = float(np.exp(rng.normal(0.0, config.gamma))) if config.gamma else 1.0
     contrast = 1 + rng.uniform(-1, 1) * config.contrast
     brightness = rng.uniform(-1, 1) * config.brightness
-    toned = np.clip((view**gamma - 0.5) * contrast + 0.5 + brightness, 0.0, 1.0).astype(np.float32)
+    toned: FloatArray = np.clip((view**gamma - 0.5) * contrast + 0.5 + brightness, 0.0, 1.0).astype(
+        np.float32
+    )
     if rng.random() < config.erase:
         _erase(toned, rng)
     return toned

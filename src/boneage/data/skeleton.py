@@ -41,7 +41,7 @@ class Growth:
 
 
 def growth_at(part: str, years: float) -> Growth:
-    """Return how far a part's epiphysis is at a boy\'s age in years."""
+    """Return how far a part's epiphysis is at a boy's age in years."""
     appears, fuses, fused = _CALENDAR[part]
     size = float(np.clip((years - appears) / (_FULL_WIDTH_YEARS - appears), 0.0, 1.0)) ** 0.7
     return Growth(size, float(np.clip((years - fuses) / (fused - fuses), 0.0, 1.0)))

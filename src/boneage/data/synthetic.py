@@ -21,6 +21,17 @@ from boneage.data.film import LABEL, Film, View, expose, paint, pose
 from boneage.data.manifest import Row, write_manifest
 from boneage.data.phantom import foot_anatomy, hand_anatomy
 
+__all__ = [
+    "LABEL",
+    "DrawnHand",
+    "View",
+    "draw_cut_off_hand",
+    "draw_foot",
+    "draw_hand",
+    "draw_two_hands",
+    "save_drawings",
+]
+
 _BOX_BOTTOM = 0.16  # below the growth plates of radius and ulna, in wrist-to-knuckle lengths
 
 

@@ -13,7 +13,7 @@ from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.encaps import generate_frames
 from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_file_meta_info
+from pydicom.filereader import read_dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -24,9 +24,6 @@ from boneage.imaging.dicom_levels import Grey, Stored, to_grey
 from boneage.imaging.dicom_tags import read_tags
 from boneage.imaging.quality import MAX_FILE_BYTES, check_size
 from boneage.imaging.raster import check_colour
-
-_NO_PREAMBLE = (b"\x08\x00\x00\x00", b"\x08\x00\x05\x00", b"\x08\x00\x08\x00", b"\x02\x00\x00\x00")
-"""How a file starts whose writer left out the 128 bytes and `DICM`."""
 
 _NEVER_A_RADIOGRAPH = {"CT", "MR", "PT", "NM", "US", "SR", "KO", "PR", "ECG", "SEG", "RTSTRUCT", "DOC"}
 
@@ -39,7 +36,8 @@ _MALFORMED = (
 
 def is_dicom(data: bytes) -> bool:
     """Return whether the bytes start as a DICOM file does, with or without its preamble."""
-    return data[128:132] == b"DICM" or data.startswith(_NO_PREAMBLE)
+    # Without a preamble a file starts with an element (0002,00xx) or (0008,00xx), little endian.
+    return data[128:132] == b"DICM" or (data[:2] in (b"\x02\x00", b"\x08\x00") and data[3:4] == b"\x00")
 
 
 def decode(data: bytes) -> Radiograph:
@@ -93,11 +91,11 @@ def _check_inflated_size(data: bytes) -> None:
         return
     try:
         stream = BytesIO(data)
-        meta = read_file_meta_info(stream)  # type: ignore[arg-type]
+        stream.seek(132)
+        meta = read_dataset(stream, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2)
         if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
             return
-        start = 132 + 12 + int(meta.FileMetaInformationGroupLength)
-        unpacked, piece = 0, data[start:]
+        unpacked, piece = 0, data[stream.tell() :]
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         while piece and not inflater.eof and unpacked <= MAX_FILE_BYTES:
             unpacked += len(inflater.decompress(piece, 1 << 24))

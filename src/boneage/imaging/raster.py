@@ -67,8 +67,11 @@ def decode(data: bytes) -> tuple[Pixels, tuple[Notice, ...]]:
         raise UnreadableImage(
             "not a PNG, JPEG, TIFF or WebP image; give a radiograph in one of these or as DICOM"
         )
-    _check_header(data, kind)
+    white_is_zero = _check_header(data, kind)
     pixels = _decode_pixels(data, kind.name)
+    if white_is_zero and pixels.dtype == np.uint16 and pixels.ndim == 2:
+        # OpenCV turns such a TIFF at 8 bits and leaves it as stored at 16.
+        pixels = 65535 - pixels
     return _to_grey(pixels)
 
 
@@ -76,12 +79,14 @@ def _format_of(data: bytes) -> _Format | None:
     return next((kind for kind in _FORMATS if kind.matches(data)), None)
 
 
-def _check_header(data: bytes, kind: _Format) -> None:
+def _check_header(data: bytes, kind: _Format) -> bool:
+    """Refuse by its header what may not be decoded; return whether it is a TIFF whose zero is white."""
     try:
         with kind.open(BytesIO(data)) as header:
             width, height = header.size
             pages = getattr(header, "n_frames", 1)
             whole = kind.is_whole(data, header)
+            white_is_zero = kind.name == "TIFF" and header.tag_v2.get(262) == 0
     except _HEADER_ERRORS as error:
         raise UnreadableImage(
             f"the {kind.name} file is damaged or ends early; copy or export it again"
@@ -91,6 +96,7 @@ def _check_header(data: bytes, kind: _Format) -> None:
         raise UnsupportedImage(f"the {kind.name} file holds {pages} pages or frames; give one image a file")
     if not whole:
         raise UnreadableImage(f"the {kind.name} file ends early or is damaged; copy or export it again")
+    return white_is_zero
 
 
 def _decode_pixels(data: bytes, name: str) -> Pixels:

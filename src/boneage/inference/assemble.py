@@ -1,4 +1,4 @@
-"""Assemble a bundle from trained runs: correction and interval from out-of-fold predictions, figures, checksums."""
+"""Assemble a bundle from trained runs: calibration from out-of-fold predictions, figures, checksums."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ from boneage import __version__
 from boneage.core.errors import ConfigError
 from boneage.core.types import Sex
 from boneage.inference.bundle import Bundle, write_bundle
-from boneage.metrics.bootstrap import bootstrap_interval
 from boneage.metrics.conformal import fit_line, fit_scale
+from boneage.metrics.subgroups import coverage_table, subgroup_table
 
 Vector = NDArray[np.float64]
-
-BANDS_MONTHS = (0.0, 48.0, 96.0, 144.0, 192.0, 240.0)
 
 
 @dataclass(frozen=True)
@@ -72,35 +70,31 @@ def correct(oof: OutOfFold) -> tuple[dict[str, tuple[float, float]], Vector]:
     return lines, corrected
 
 
-def measure(oof: OutOfFold, predicted: Vector) -> dict[str, Any]:
-    """Return the figures of out-of-fold predictions: error overall, by sex and by age band; coverage."""
-    held = np.zeros(len(predicted), dtype=bool)
-    widths = np.zeros(len(predicted))
+def cross_interval(oof: OutOfFold, predicted: Vector) -> tuple[Vector, Vector]:
+    """Return bounds (N,) of intervals whose width was fitted, for every fold, to the other folds alone."""
+    half = np.zeros(len(predicted))
     for fold in np.unique(oof.fold):
         others, here = oof.fold != fold, oof.fold == fold
-        half = fit_scale(predicted[others], oof.truth[others]).half_width(predicted[here])
-        held[here] = np.abs(predicted[here] - oof.truth[here]) <= half
-        widths[here] = 2 * half
-    groups = {"all": np.ones(len(predicted), dtype=bool)} | {str(sex): oof.sex == sex for sex in Sex}
-    for low, high in zip(BANDS_MONTHS, BANDS_MONTHS[1:], strict=False):
-        groups[f"{low / 12:.0f} to {high / 12:.0f} years"] = (oof.truth >= low) & (oof.truth < high)
-    figures = {}
-    for name, mask in groups.items():
-        if mask.sum() < 2:
-            continue
-        errors = predicted[mask] - oof.truth[mask]
-        low, high = bootstrap_interval(np.abs(errors), np.mean)
-        figures[name] = {
-            "images": int(mask.sum()),
-            "mae_months": float(np.abs(errors).mean()),
-            "mae_interval_months": [float(low), float(high)],
-            "rmse_months": float(np.sqrt((errors**2).mean())),
-            "bias_months": float(errors.mean()),
-            "within_12_months": float((np.abs(errors) <= 12).mean()),
-            "coverage": float(held[mask].mean()),
-            "interval_width_months": float(widths[mask].mean()),
-        }
-    return figures
+        half[here] = fit_scale(predicted[others], oof.truth[others]).half_width(predicted[here])
+    return predicted - half, predicted + half
+
+
+def measure(oof: OutOfFold, predicted: Vector, lower: Vector, upper: Vector) -> dict[str, Any]:
+    """Return the out-of-fold figures: errors by sex and age band, coverage and width by age band."""
+    errors = subgroup_table(predicted, oof.truth, [Sex(sex) for sex in oof.sex])
+    coverage = coverage_table(lower, upper, oof.truth)
+    return {
+        "errors": {group.name: asdict(group) for group in errors},
+        "intervals": {group.name: asdict(group) for group in coverage},
+    }
+
+
+def _write_oof(path: Path, oof: OutOfFold, predicted: Vector, lower: Vector, upper: Vector) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", "sex", "bone_age_months", "prediction", "lower", "upper", "fold"])
+        for values in zip(oof.ids, oof.sex, oof.truth, predicted, lower, upper, oof.fold, strict=True):
+            writer.writerow([f"{value:.3f}" if isinstance(value, float) else value for value in values])
 
 
 def assemble(finder_run: Path, age_run: Path, out: Path, *, name: str, version: str, data: str) -> Bundle:
@@ -122,13 +116,15 @@ def assemble(finder_run: Path, age_run: Path, out: Path, *, name: str, version: 
     plain = float(np.abs(oof.predicted - oof.truth).mean())
     helps = float(np.abs(corrected - oof.truth).mean()) < plain
     used = corrected if helps else oof.predicted
+    lower, upper = cross_interval(oof, used)
+    _write_oof(age_run / "oof_calibrated.csv", oof, used, lower, upper)
     configuration = json.loads((age_run / "config.json").read_text())
     method = {
         "input": configuration["input"],
         "correction": lines if helps else {},
         "calibration": asdict(fit_scale(used, oof.truth)),
         "configuration": configuration,
-        "figures_out_of_fold": measure(oof, used),
+        "figures_out_of_fold": measure(oof, used, lower, upper),
         "mae_months_uncorrected": plain,
     }
     manifest = {
@@ -148,7 +144,7 @@ def assemble(finder_run: Path, age_run: Path, out: Path, *, name: str, version: 
         "hand_finder.onnx": finder_run / "graph.onnx",
         "hand_regression.onnx": age_run / "graph.onnx",
         "folds.csv": age_run / "folds.csv",
-        "oof.csv": age_run / "oof.csv",
+        "oof.csv": age_run / "oof_calibrated.csv",
     }
     absent = [str(file) for file in files.values() if not file.is_file()]
     if absent:

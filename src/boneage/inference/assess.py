@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from boneage import __version__
-from boneage.anatomy.localise import decode_finder, hand_from_mask, prepare_finder
-from boneage.core.errors import BoneAgeError, ConfigError, RuntimeUnavailable, SexRequired
+from boneage.anatomy.hand_mask import hand_from_labels
+from boneage.anatomy.localise import decode_finder, prepare_finder
+from boneage.core.errors import ConfigError, RuntimeUnavailable, SexRequired
 from boneage.core.registry import METHODS, load
 from boneage.core.types import Assessment, FloatArray, Hand, Notice, Radiograph, Sex
+from boneage.imaging.enhance import stretch_contrast
 from boneage.imaging.quality import inspect
 from boneage.imaging.read import read
 from boneage.inference.bundle import Bundle
@@ -32,7 +34,7 @@ class Assessor:
 
     Args:
         bundle: the learned state.
-        localise: `fast` (the bundle's network) or `dfc` (paper 4's clustering, slow, needs the extra `train`).
+        localise: `fast` (the bundle's network) or `dfc` (paper 4's clustering: slow, needs torch).
         runtime: `onnxruntime` or `openvino`.
         threads: of the runtime; None takes the processors there are, at most 8.
 
@@ -43,7 +45,12 @@ class Assessor:
     """
 
     def __init__(
-        self, bundle: Bundle, *, localise: str = "fast", runtime: str = "onnxruntime", threads: int | None = None
+        self,
+        bundle: Bundle,
+        *,
+        localise: str = "fast",
+        runtime: str = "onnxruntime",
+        threads: int | None = None,
     ) -> None:
         if localise not in LOCALISERS:
             raise ConfigError(f"localise must be fast or dfc, not {localise!r}")
@@ -52,7 +59,9 @@ class Assessor:
         self.bundle = bundle
         self.localise = localise
         self.runtime = runtime
-        self.threads = threads or min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
+        self.threads = threads or min(
+            8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+        )
         self._finder = open_graph(bundle.graph("hand_finder"), runtime, self.threads)
         self._name = str(bundle.manifest["method"])
         settings = bundle.manifest["methods"][self._name]
@@ -74,10 +83,12 @@ class Assessor:
 
     def _locate_by_clustering(self, radiograph: Radiograph) -> Hand:
         try:
-            from boneage.models.segmentation import cluster_hand  # noqa: PLC0415  needs torch
-        except ImportError as error:
+            from boneage.models.segmentation import ClusterConfig, cluster_features, shrink
+        except ModuleNotFoundError as error:
             raise RuntimeUnavailable("--localise dfc needs torch; pip install 'boneage[train]'") from error
-        return hand_from_mask(cluster_hand(radiograph.pixels), radiograph.shape)
+        config = ClusterConfig()
+        image = stretch_contrast(shrink(radiograph.pixels, config.long_side))
+        return hand_from_labels(cluster_features(image, config), image, radiograph.shape)
 
     def assess(
         self,
@@ -99,10 +110,14 @@ class Assessor:
         radiograph = source if isinstance(source, Radiograph) else read(source)
         known_sex = sex or radiograph.sex
         if known_sex is None:
-            raise SexRequired("the patient's sex is needed and the file does not give it; say --sex female or male")
+            raise SexRequired(
+                "the patient's sex is needed and the file does not give it; say --sex female or male"
+            )
         warnings = [*radiograph.warnings, *inspect(radiograph)]
         if sex is not None and radiograph.sex is not None and sex is not radiograph.sex:
-            warnings.append(Notice("sex_differs", f"the file says {radiograph.sex}; {sex} was given and used"))
+            warnings.append(
+                Notice("sex_differs", f"the file says {radiograph.sex}; {sex} was given and used")
+            )
         hand = self.locate(radiograph)
         findings = self._findings(radiograph, hand, known_sex)
         age = chronological_age_months
@@ -159,8 +174,10 @@ class Assessor:
         return _spread_over(moved, assessment.hand.box_px, radiograph.shape)
 
 
-def _spread_over(moved: FloatArray, box: tuple[float, float, float, float], shape: tuple[int, int]) -> FloatArray:
-    import cv2  # noqa: PLC0415  only for reports
+def _spread_over(
+    moved: FloatArray, box: tuple[float, float, float, float], shape: tuple[int, int]
+) -> FloatArray:
+    import cv2
 
     x0, y0, x1, y1 = (round(value) for value in box)
     size = (max(1, x1 - x0), max(1, y1 - y0))
@@ -169,8 +186,3 @@ def _spread_over(moved: FloatArray, box: tuple[float, float, float, float], shap
         moved / max(float(moved.max()), 1e-6), size, interpolation=cv2.INTER_CUBIC
     )[: shape[0] - y0, : shape[1] - x0]
     return np.clip(filled, 0.0, 1.0)
-
-
-def describe_failure(error: BoneAgeError) -> str:
-    """Return an error's message on one line."""
-    return " ".join(str(error).split())

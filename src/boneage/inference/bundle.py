@@ -55,7 +55,8 @@ class Bundle:
                 raise ChecksumMismatch(f"{folder.name}/{name} is missing; install the bundle again")
             if checksum(file) != expected:
                 raise ChecksumMismatch(
-                    f"{folder.name}/{name} is not the file its manifest names (sha256 differs); install the bundle again"
+                    f"{folder.name}/{name} is not what its manifest names (sha256 differs); "
+                    "install the bundle again"
                 )
         return cls(folder, manifest)
 
@@ -87,7 +88,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise BundleError(f"no bundle at {folder}: {path.name} cannot be read; give a bundle's folder") from error
+        raise BundleError(
+            f"no bundle at {folder}: {path.name} cannot be read; give a bundle's folder"
+        ) from error
     except ValueError as error:
         raise BundleError(f"{path} is not JSON ({error}); install the bundle again") from error
     if manifest.get("schema") != SCHEMA:
@@ -128,5 +131,7 @@ def write_bundle(out: Path, manifest: Mapping[str, Any], files: Mapping[str, Pat
             shutil.rmtree(out)
         partial.rename(out)
     except OSError as error:
-        raise DeliveryError(f"cannot write the bundle {out}: {error.strerror}; free space or choose another folder") from error
+        raise DeliveryError(
+            f"cannot write the bundle {out}: {error.strerror}; free space or choose another folder"
+        ) from error
     return Bundle.load(out)

@@ -20,7 +20,7 @@ class OnnxRuntimeRunner:
 
     def __init__(self, path: Path, threads: int) -> None:
         try:
-            import onnxruntime  # noqa: PLC0415  heavy; loaded only where it is chosen
+            import onnxruntime
         except ImportError as error:
             raise RuntimeUnavailable("ONNX Runtime is not installed; pip install onnxruntime") from error
         options = onnxruntime.SessionOptions()
@@ -28,8 +28,10 @@ class OnnxRuntimeRunner:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # noqa: BLE001  ONNX Runtime raises bare Exceptions of its own
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
             raise BundleError(f"{path.name} cannot be loaded by ONNX Runtime: {error}") from error
         self._outputs = [output.name for output in self._session.get_outputs()]
 
@@ -44,7 +46,7 @@ class OpenVinoRunner:
 
     def __init__(self, path: Path, threads: int) -> None:
         try:
-            import openvino  # noqa: PLC0415  heavy; loaded only where it is chosen
+            import openvino
         except ImportError as error:
             raise RuntimeUnavailable("OpenVINO is not installed; pip install openvino") from error
         settings = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Self
 
 import timm
 import torch
@@ -20,12 +21,21 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Backbone(nn.Module):
-    """Repeats the grey channel, standardises as the pretrained network expects, pools its features."""
+    """Repeats the grey channel, standardises as the pretrained network expects, pools its features.
 
-    def __init__(self, body: nn.Module, channels: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    Modules named by `freeze` keep their weights and their batch-norm statistics in training.
+    """
+
+    frozen: tuple[nn.Module, ...] = ()
+
+    def __init__(
+        self, body: nn.Module, channels: int, mean: tuple[float, ...], std: tuple[float, ...]
+    ) -> None:
         super().__init__()
         self.body = body
         self.channels = channels
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -34,6 +44,28 @@ class Backbone(nn.Module):
         standardised = (image - self.mean) / self.std
         features: Tensor = self.body(standardised.contiguous(memory_format=torch.channels_last))
         return features
+
+    def freeze(self, stages: int) -> None:
+        """Freeze the stem and the first `stages` stages; 0 freezes nothing.
+
+        Raises:
+            ConfigError: the network is not built of a stem and stages.
+        """
+        if stages == 0:
+            return
+        stem, blocks = getattr(self.body, "stem", None), getattr(self.body, "stages", None)
+        if not isinstance(stem, nn.Module) or not isinstance(blocks, nn.Module):
+            raise ConfigError("network.frozen_stages needs a backbone of a stem and stages; set it to 0")
+        self.frozen = (stem, *list(blocks.children())[:stages])
+        for module in self.frozen:
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode for everything that is not frozen."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
 
 
 def _pool(channels: int, *, activate: bool) -> list[nn.Module]:
@@ -46,7 +78,7 @@ class _ResNetV2Stages3(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        whole = timm.create_model("resnetv2_50", num_classes=0)
+        whole: Any = timm.create_model("resnetv2_50", num_classes=0)
         self.stem = nn.Sequential(
             nn.BatchNorm2d(3), whole.stem.conv, nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)
         )
@@ -54,6 +86,7 @@ class _ResNetV2Stages3(nn.Module):
         self.pool = nn.Sequential(*_pool(1024, activate=True))
 
     def forward(self, image: Tensor) -> Tensor:
+        """Map standardised images (N, 3, H, W) to pooled features."""
         pooled: Tensor = self.pool(self.stages(self.stem(image)))
         return pooled
 
@@ -63,8 +96,8 @@ class MobileNetV2Features(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        from torchvision.models import mobilenet_v2  # noqa: PLC0415  after boneage.models.operators
-        from torchvision.ops import Conv2dNormActivation  # noqa: PLC0415
+        from torchvision.models import mobilenet_v2
+        from torchvision.ops import Conv2dNormActivation
 
         features = mobilenet_v2(weights=None).features
         extra = Conv2dNormActivation(32, 32, kernel_size=1, activation_layer=nn.ReLU6)
@@ -73,6 +106,7 @@ class MobileNetV2Features(nn.Module):
         self.pool = nn.Sequential(*_pool(1280, activate=False))
 
     def forward(self, image: Tensor) -> Tensor:
+        """Map standardised images (N, 3, H, W) to pooled features."""
         pooled: Tensor = self.pool(self.features(image))
         return pooled
 
@@ -92,7 +126,9 @@ def _load(module: nn.Module, path: str) -> None:
     excess = [key for key in unexpected if not key.startswith(("classifier", "fc", "head"))]
     absent = [key for key in missing if not key.startswith("pool")]
     if excess or absent:
-        raise ConfigError(f"{file.name} does not fit the backbone: missing {absent[:3]}, unexpected {excess[:3]}")
+        raise ConfigError(
+            f"{file.name} does not fit the backbone: missing {absent[:3]}, unexpected {excess[:3]}"
+        )
 
 
 def create_backbone(name: str, pretrained: str = "none") -> Backbone:
@@ -115,9 +151,13 @@ def create_backbone(name: str, pretrained: str = "none") -> Backbone:
         if not timm.is_model(name):
             known = ", ".join(_OWN_FORMS)
             raise ConfigError(f"unknown backbone {name!r}; give a timm name or one of {known}")
-        body = timm.create_model(name, pretrained=pretrained == "timm", num_classes=0)
-        channels = int(getattr(body, "head_hidden_size", None) or body.num_features)
-        mean, std = body.pretrained_cfg.get("mean", IMAGENET_MEAN), body.pretrained_cfg.get("std", IMAGENET_STD)
+        whole: Any = timm.create_model(name, pretrained=pretrained == "timm", num_classes=0)
+        body = whole
+        channels = int(getattr(whole, "head_hidden_size", None) or whole.num_features)
+        mean, std = (
+            whole.pretrained_cfg.get("mean", IMAGENET_MEAN),
+            whole.pretrained_cfg.get("std", IMAGENET_STD),
+        )
     if pretrained not in ("none", "timm"):
         _load(body, pretrained)
     return Backbone(body, channels, tuple(mean), tuple(std))

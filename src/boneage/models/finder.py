@@ -37,9 +37,12 @@ class HandFinder(nn.Module):
         self.join8 = _block(64 + 32, 64)
         self.join4 = _block(64 + 24, 48)
         self.output = nn.Conv2d(48, KEYPOINTS + 1, 1)
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
-        nn.init.constant_(self.output.bias, -3.0)
+        if self.output.bias is not None:
+            nn.init.constant_(self.output.bias, -3.0)  # most cells are empty
 
     def logits(self, image: Tensor) -> Tensor:
         """Map images (N, 1, S, S) in [0, 1] to logits (N, 22, S / 4, S / 4)."""

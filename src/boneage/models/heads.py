@@ -44,11 +44,18 @@ class AgeNet(nn.Module):
         self.backbone = backbone
         self.head = head
         self.embed_sex = nn.Linear(1, sex_width) if sex_width else None
-        bins = torch.arange(0.0, max_months + bin_months, bin_months) if head == "distribution" else torch.zeros(1)
+        bins = (
+            torch.arange(0.0, max_months + bin_months, bin_months)
+            if head == "distribution"
+            else torch.zeros(1)
+        )
         self.hidden = nn.Sequential(
             nn.Linear(backbone.channels + sex_width, hidden), nn.ReLU(), nn.Dropout(dropout)
         )
         self.output = nn.Linear(hidden, len(bins))
+        self.bins: Tensor
+        self.age_mean: Tensor
+        self.age_std: Tensor
         self.register_buffer("bins", bins, persistent=False)
         self.register_buffer("age_mean", torch.tensor(age_mean))
         self.register_buffer("age_std", torch.tensor(age_std))

@@ -22,7 +22,12 @@ HALF_PARITY = 5e-3
 
 @torch.no_grad()
 def export_graph(
-    net: nn.Module, examples: Mapping[str, Tensor], outputs: Sequence[str], path: Path, *, half_weights: bool = True
+    net: nn.Module,
+    examples: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    path: Path,
+    *,
+    half_weights: bool = True,
 ) -> float:
     """Write a network as an ONNX graph with a free batch axis.
 
@@ -84,5 +89,8 @@ def _difference(net: nn.Module, examples: Mapping[str, Tensor], outputs: Sequenc
     expected = [result] if isinstance(result, Tensor) else list(result)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     got = session.run(list(outputs), {name: value.numpy() for name, value in examples.items()})
-    gaps = [np.abs(a.numpy() - b).max() / max(np.abs(a.numpy()).max(), 1e-6) for a, b in zip(expected, got, strict=True)]
+    gaps = [
+        np.abs(a.numpy() - b).max() / max(np.abs(a.numpy()).max(), 1e-6)
+        for a, b in zip(expected, got, strict=True)
+    ]
     return float(max(gaps))

@@ -14,19 +14,21 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import lightning
 import numpy as np
 import torch
-from boneage.models.heads import AgeNet
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from boneage.models.heads import AgeNet
+
 logger = logging.getLogger(__name__)
 
+Net = TypeVar("Net", bound=nn.Module)
 Sample = tuple[NDArray[np.float32], float, float]
 
 
@@ -92,7 +94,9 @@ class AgeTask(lightning.LightningModule):
         """Return the loss of one batch of views (N, 1, H, W), sexes (N, 1) and ages (N, 1)."""
         image, sex, age = batch
         scores = self.net.scores(image, sex)
-        self.log("mae_months", (self.net.ages(scores)[0].detach() - age).abs().mean(), on_epoch=True, on_step=False)
+        self.log(
+            "mae_months", (self.net.ages(scores)[0].detach() - age).abs().mean(), on_epoch=True, on_step=False
+        )
         return age_loss(self.net, scores, age, self.loop)
 
     def on_train_epoch_end(self) -> None:
@@ -103,9 +107,11 @@ class AgeTask(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """Build the optimiser and its schedule."""
         loop, steps = self.loop, self.count // self.loop.batch * self.loop.epochs
-        head = [p for name, p in self.net.named_parameters() if not name.startswith("backbone.")]
-        groups = [
-            {"params": list(self.net.backbone.parameters()), "lr": loop.learning_rate},
+        trained = [(name, p) for name, p in self.net.named_parameters() if p.requires_grad]
+        body = [p for name, p in trained if name.startswith("backbone.")]
+        head = [p for name, p in trained if not name.startswith("backbone.")]
+        groups: list[dict[str, Any]] = [
+            {"params": body, "lr": loop.learning_rate},
             {"params": head, "lr": loop.learning_rate * loop.head_factor},
         ]
         optimiser = make_optimiser(groups, loop)
@@ -113,7 +119,9 @@ class AgeTask(lightning.LightningModule):
             step = torch.optim.lr_scheduler.StepLR(optimiser, loop.step_epochs, gamma=0.1)
             return {"optimizer": optimiser, "lr_scheduler": {"scheduler": step, "interval": "epoch"}}
         peaks = [group["lr"] for group in groups]
-        cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, peaks, total_steps=steps, pct_start=loop.warm_up)
+        cycle = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, peaks, total_steps=steps, pct_start=loop.warm_up
+        )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
 
@@ -154,9 +162,22 @@ def fit(net: AgeNet, loop: Loop, count: int, views: Views, folder: Path) -> AgeN
         The network with its final (averaged, where `ema_decay` > 0) weights, in eval mode.
     """
     lightning.seed_everything(loop.seed, verbose=False)
-    task = AgeTask(net.to(memory_format=torch.channels_last), loop, count, views)
-    run(task, loop.epochs, folder, ema_decay=loop.ema_decay, precision=loop.precision, clip_norm=loop.clip_norm)
+    task = AgeTask(channels_last(net), loop, count, views)
+    run(
+        task,
+        loop.epochs,
+        folder,
+        ema_decay=loop.ema_decay,
+        precision=loop.precision,
+        clip_norm=loop.clip_norm,
+    )
     return net.to("cpu").eval()
+
+
+def channels_last(net: Net) -> Net:
+    """Return the network with its weights in the layout that CPUs convolve fastest."""
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net
 
 
 def run(

@@ -40,7 +40,7 @@ from boneage.recipes.hand_localisation.masks import cluster_masks
 from boneage.recipes.hand_localisation.samples import FinderSamples, LabelledHand
 from boneage.training.config import TrainJob, as_tree, read_config
 from boneage.training.export import export_graph
-from boneage.training.fit import run
+from boneage.training.fit import channels_last, run
 
 logger = logging.getLogger(__name__)
 
@@ -65,8 +65,12 @@ def train(job: TrainJob) -> Path:
     masks = cluster_masks(rows, points, recipe.labels.masks, recipe.training.seed, job.out)
     hands = _labelled(rows, points, masks, recipe)
     if len(hands) < recipe.training.batch:
-        raise ConfigError(f"only {len(hands)} hands could be labelled; at least {recipe.training.batch} are needed")
-    logger.info("training on %d hands, %d with a mask", len(hands), sum(hand.mask is not None for hand in hands))
+        raise ConfigError(
+            f"only {len(hands)} hands could be labelled; at least {recipe.training.batch} are needed"
+        )
+    logger.info(
+        "training on %d hands, %d with a mask", len(hands), sum(hand.mask is not None for hand in hands)
+    )
     net = _fit(hands, recipe, job.out)
     example = {"image": torch.rand(1, 1, FINDER_SIZE, FINDER_SIZE)}
     export_graph(net, example, ("maps",), job.out / "graph.onnx", half_weights=False)
@@ -120,8 +124,8 @@ def _labelled(
 
 
 def _mask(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    square, _ = letterbox(mask.astype(np.float32) / 255, shape[0])
+    mask = np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), dtype=np.float32)
+    square, _ = letterbox(mask / np.float32(255), shape[0])
     return (square > 0.5).astype(np.uint8)
 
 
@@ -164,12 +168,16 @@ class FinderTask(lightning.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Report the epoch."""
-        logger.info("epoch %d: joint loss %.5f", self.current_epoch + 1, self.trainer.callback_metrics["loss"])
+        logger.info(
+            "epoch %d: joint loss %.5f", self.current_epoch + 1, self.trainer.callback_metrics["loss"]
+        )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with a one-cycle schedule."""
         training = self.recipe.training
-        optimiser = torch.optim.AdamW(self.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
+        optimiser = torch.optim.AdamW(
+            self.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
+        )
         steps = len(self.samples.hands) // training.batch * training.epochs
         cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, training.learning_rate, total_steps=steps)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
@@ -180,8 +188,15 @@ def _fit(hands: Sequence[LabelledHand], recipe: Recipe, folder: Path) -> HandFin
     features = create_backbone("mobilenet_v2_zoo", recipe.labels.backbone).body
     if not isinstance(features, MobileNetV2Features):
         raise ConfigError("the finder needs the MobileNetV2 features of labels.backbone")
-    net = HandFinder(features).to(memory_format=torch.channels_last)
+    net = channels_last(HandFinder(features))
     task = FinderTask(net, FinderSamples(hands, recipe), recipe)
     training = recipe.training
-    run(task, training.epochs, folder, ema_decay=training.ema_decay, precision=training.precision, clip_norm=1.0)
+    run(
+        task,
+        training.epochs,
+        folder,
+        ema_decay=training.ema_decay,
+        precision=training.precision,
+        clip_norm=1.0,
+    )
     return net.to("cpu").eval()

@@ -31,7 +31,7 @@ class LandmarkModel:
     """
 
     def __init__(self, path: Path) -> None:
-        import openvino  # noqa: PLC0415  heavy, and only a labeller needs it
+        import openvino
 
         if not path.is_file():
             raise ConfigError(f"landmark model not found: {path}; set labels.landmarks to its .tflite file")

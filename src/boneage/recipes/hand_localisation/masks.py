@@ -84,8 +84,8 @@ def disagreement(mask: NDArray[np.bool_], points: NDArray[np.float64]) -> str | 
     hull = np.zeros(mask.shape, np.uint8)
     cv2.fillConvexPoly(hull, cv2.convexHull(points.astype(np.float32)).round().astype(np.int32), 1)
     reach = max(1, round(REACH / float(np.sqrt(abs(np.linalg.det(frame.matrix[:, :2]))))))
-    hull = cv2.dilate(hull, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)))
+    near = cv2.dilate(hull, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)))
     y, x = np.nonzero(mask)
     of_hand = frame(np.column_stack([x, y]).astype(np.float64))[:, 1] < 0
-    stray = (hull[y, x] == 0) & of_hand
+    stray = (near[y, x] == 0) & of_hand
     return "stray_area" if stray.sum() > STRAY_SHARE * max(int(of_hand.sum()), 1) else None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from boneage.anatomy.localise import FINDER_SIZE, FINDER_STRIDE
 from boneage.core.types import Affine, FloatArray
 from boneage.data.augment import change_tone, draw_pose
-from boneage.imaging.geometry import warp
+from boneage.imaging.geometry import resize, warp
 from boneage.recipes.hand_localisation.config import Recipe
 
 HEATMAP_SIGMA = 1.3  # cells
@@ -62,12 +62,14 @@ class FinderSamples:
             sample = self._two_hands(index, rng)
         else:
             sample = self._one_hand(index, rng)
-        return FinderSample(change_tone(sample.image, self.recipe.augment, rng), sample.maps, sample.mask_known)
+        return FinderSample(
+            change_tone(sample.image, self.recipe.augment, rng), sample.maps, sample.mask_known
+        )
 
     def _one_hand(self, index: int, rng: np.random.Generator) -> FinderSample:
         hand = self.hands[index]
         pose = self._pose(hand, rng)
-        image = warp(hand.image.astype(np.float32) / 255, pose, (FINDER_SIZE, FINDER_SIZE), "constant")
+        image = warp(as_float(hand.image), pose, (FINDER_SIZE, FINDER_SIZE), "constant")
         return FinderSample(image, _maps(hand, pose), hand.mask is not None)
 
     def _pose(self, hand: LabelledHand, rng: np.random.Generator) -> Affine:
@@ -85,7 +87,11 @@ class FinderSamples:
 
     def _two_hands(self, index: int, rng: np.random.Generator) -> FinderSample:
         """Put two hands side by side, as a film of both hands shows them."""
-        image, maps, known = np.zeros((FINDER_SIZE, FINDER_SIZE), np.float32), np.zeros((22, CELLS, CELLS), np.float32), True
+        image, maps, known = (
+            np.zeros((FINDER_SIZE, FINDER_SIZE), np.float32),
+            np.zeros((22, CELLS, CELLS), np.float32),
+            True,
+        )
         for half, hand in enumerate((self.hands[index], self.hands[int(rng.integers(len(self.hands)))])):
             low, high = hand.points.min(axis=0), hand.points.max(axis=0)
             scale = FINDER_SIZE / 2 / (float((high - low).max()) * rng.uniform(1.2, 1.5))
@@ -93,7 +99,7 @@ class FinderSamples:
             middle = np.array([FINDER_SIZE * (0.25 + 0.5 * half), FINDER_SIZE * 0.5])
             linear = np.diag([mirror * scale, scale])
             pose = Affine(np.column_stack([linear, middle - linear @ ((low + high) / 2)]))
-            part = warp(hand.image.astype(np.float32) / 255, pose, (FINDER_SIZE, FINDER_SIZE), "constant")
+            part = warp(as_float(hand.image), pose, (FINDER_SIZE, FINDER_SIZE), "constant")
             columns = slice(half * FINDER_SIZE // 2, (half + 1) * FINDER_SIZE // 2)
             image[:, columns] = part[:, columns]
             cells = slice(half * CELLS // 2, (half + 1) * CELLS // 2)
@@ -104,17 +110,24 @@ class FinderSamples:
     def _no_hand(self, index: int, rng: np.random.Generator) -> FinderSample:
         """Show no hand: shuffled pieces of one, a bone's close-up, or drawn shapes."""
         kind = rng.integers(3)
-        image = self.hands[index].image.astype(np.float32) / 255
+        image = as_float(self.hands[index].image)
         if kind == 0:
-            image = _shuffled(cv2.resize(image, (FINDER_SIZE, FINDER_SIZE)), int(rng.integers(3, 7)), rng)
+            image = _shuffled(resize(image, (FINDER_SIZE, FINDER_SIZE))[0], int(rng.integers(3, 7)), rng)
         elif kind == 1:
             at = self.hands[index].points[int(rng.integers(21))]
             scale = FINDER_SIZE / (0.12 * image.shape[0])
             shift = np.full(2, FINDER_SIZE / 2) - scale * at
-            image = warp(image, Affine(np.column_stack([np.eye(2) * scale, shift])), (FINDER_SIZE, FINDER_SIZE))
+            image = warp(
+                image, Affine(np.column_stack([np.eye(2) * scale, shift])), (FINDER_SIZE, FINDER_SIZE)
+            )
         else:
             image = _shapes(rng)
         return FinderSample(image, np.zeros((22, CELLS, CELLS), np.float32), True)
+
+
+def as_float(image: NDArray[np.uint8]) -> FloatArray:
+    """Return 8-bit pixels in [0, 1]."""
+    return image.astype(np.float32) / np.float32(255)
 
 
 def _maps(hand: LabelledHand, pose: Affine) -> FloatArray:
@@ -133,7 +146,11 @@ def _maps(hand: LabelledHand, pose: Affine) -> FloatArray:
 
 def _shuffled(image: FloatArray, pieces: int, rng: np.random.Generator) -> FloatArray:
     step = FINDER_SIZE // pieces
-    tiles = [image[r * step : (r + 1) * step, c * step : (c + 1) * step] for r in range(pieces) for c in range(pieces)]
+    tiles = [
+        image[r * step : (r + 1) * step, c * step : (c + 1) * step]
+        for r in range(pieces)
+        for c in range(pieces)
+    ]
     order = rng.permutation(len(tiles))
     shuffled = np.zeros_like(image)
     for slot, source in enumerate(order):
@@ -146,13 +163,24 @@ def _shuffled(image: FloatArray, pieces: int, rng: np.random.Generator) -> Float
 
 def _shapes(rng: np.random.Generator) -> FloatArray:
     """Draw blobs, bars and texture: what is no radiograph of a hand, from long bones to noise."""
-    image = cv2.resize(rng.random((int(rng.integers(2, 40)),) * 2).astype(np.float32), (FINDER_SIZE, FINDER_SIZE))
-    image *= float(rng.uniform(0, 0.6))
+    image = cv2.resize(
+        rng.random((int(rng.integers(2, 40)),) * 2).astype(np.float32), (FINDER_SIZE, FINDER_SIZE)
+    )
+    image = (image * np.float32(rng.uniform(0, 0.6))).astype(np.float32)
     for _ in range(int(rng.integers(1, 9))):
         start, end = rng.integers(0, FINDER_SIZE, 2), rng.integers(0, FINDER_SIZE, 2)
         grey, width = float(rng.uniform(0.2, 1)), int(rng.integers(4, 50))
         if rng.random() < 0.5:
             cv2.line(image, [int(v) for v in start], [int(v) for v in end], grey, width)
         else:
-            cv2.ellipse(image, [int(v) for v in start], (width, int(width * rng.uniform(0.5, 3))), float(rng.uniform(0, 180)), 0, 360, grey, -1)
+            cv2.ellipse(
+                image,
+                [int(v) for v in start],
+                (width, int(width * rng.uniform(0.5, 3))),
+                float(rng.uniform(0, 180)),
+                0,
+                360,
+                grey,
+                -1,
+            )
     return cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.5, 4))).astype(np.float32)

@@ -28,10 +28,14 @@ class InputConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The network; see `models.heads.AgeNet` and `models.backbones.create_backbone`."""
+    """The network; see `models.heads.AgeNet` and `models.backbones.create_backbone`.
+
+    `frozen_stages` keeps the backbone's stem and first stages as pretrained.
+    """
 
     backbone: str
     pretrained: str
+    frozen_stages: int = 0
     head: str = "regression"
     sex_width: int = 24
     hidden: int = 1304

@@ -50,7 +50,7 @@ class Example:
 
     def radiograph(self) -> Radiograph:
         """Return the radiograph in float32."""
-        return Radiograph(self.pixels.astype(np.float32) / 255)
+        return Radiograph(self.pixels.astype(np.float32) / np.float32(255))
 
 
 class TrainingViews:
@@ -76,8 +76,10 @@ class TrainingViews:
 def build_net(recipe: Recipe, ages: NDArray[np.float64]) -> AgeNet:
     """Return the untrained network for training ages (N,) in months."""
     network = recipe.network
+    backbone = create_backbone(network.backbone, network.pretrained)
+    backbone.freeze(network.frozen_stages)
     return AgeNet(
-        create_backbone(network.backbone, network.pretrained),
+        backbone,
         network.head,
         age_mean=float(ages.mean()),
         age_std=float(ages.std()),
@@ -119,11 +121,17 @@ def train(job: TrainJob) -> Path:
     Raises:
         ConfigError: the configuration or the manifest is wrong, or `out` holds another run.
     """
-    recipe = read_config(job.config or RECIPE, Recipe, job.overrides)
+    return train_recipe(job, read_config(job.config or RECIPE, Recipe, job.overrides))
+
+
+def train_recipe(job: TrainJob, recipe: Recipe) -> Path:
+    """Train a recipe that is already read; as `train`."""
     _open_run(job, recipe)
     rows = [row for row in read_manifest(job.data) if row.bone_age_months is not None and row.sex is not None]
     if len(rows) < recipe.schedule.folds:
-        raise ConfigError(f"{job.data.name} holds {len(rows)} images with sex and bone age; too few to train on")
+        raise ConfigError(
+            f"{job.data.name} holds {len(rows)} images with sex and bone age; too few to train on"
+        )
     folds = _folds(job.out / "folds.csv", rows, recipe)
     hands = _locate(job, rows, recipe)
     wanted = recipe.schedule.run_folds or tuple(range(recipe.schedule.folds))
@@ -157,7 +165,9 @@ def _open_run(job: TrainJob, recipe: Recipe) -> None:
     text = json.dumps({"recipe": "hand_regression", **as_tree(recipe)}, indent=2)
     if path.exists():
         if not job.resume:
-            raise ConfigError(f"{job.out} holds a run already; give --resume to go on with it, or another --out")
+            raise ConfigError(
+                f"{job.out} holds a run already; give --resume to go on with it, or another --out"
+            )
         same = {key: value for key, value in json.loads(path.read_text()).items() if key != "schedule"}
         if same != {key: value for key, value in json.loads(text).items() if key != "schedule"}:
             raise ConfigError(f"{path} differs from the configuration given; resume with the same one")
@@ -178,7 +188,9 @@ def _locate(job: TrainJob, rows: Sequence[Row], recipe: Recipe) -> dict[str, Han
     """Find every hand once; images without one are left out of training and said so."""
     if recipe.input.crop == "none" or job.locate is None:
         if recipe.input.crop != "none":
-            raise ConfigError("input.crop needs a hand localiser; the bundle has none, or set input.crop='none'")
+            raise ConfigError(
+                "input.crop needs a hand localiser; the bundle has none, or set input.crop='none'"
+            )
         return {row.id: None for row in rows}
     hands: dict[str, Hand | None] = {}
     for row in rows:
@@ -205,7 +217,10 @@ def _train_fold(task: _FoldTask) -> None:
     if (folder / "predictions.csv").exists():
         return
     folder.mkdir(exist_ok=True)
-    logging.basicConfig(level=logging.INFO, filename=folder / "log.txt", format="%(asctime)s %(message)s")
+    log = logging.FileHandler(folder / "log.txt")
+    log.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logging.getLogger("boneage").addHandler(log)
+    logging.getLogger("boneage").setLevel(logging.INFO)
     torch.set_num_threads(recipe.schedule.threads)
     rows = [row for row in read_manifest(job.data) if row.id in task.hands]
     folds = read_folds(job.out / "folds.csv")
@@ -233,7 +248,9 @@ def _write_predictions(path: Path, net: AgeNet, examples: Sequence[Example], rec
         for example in examples:
             outputs = predict(net, method.prepare(example.radiograph(), example.hand, example.sex))
             findings = method.decode(outputs, example.sex)
-            writer.writerow([example.row.id, f"{findings.age_months:.4f}", f"{findings.spread_months or 0:.4f}"])
+            writer.writerow(
+                [example.row.id, f"{findings.age_months:.4f}", f"{findings.spread_months or 0:.4f}"]
+            )
     partial.replace(path)
 
 
@@ -261,4 +278,3 @@ def _export(job: TrainJob, recipe: Recipe, members: Sequence[int]) -> None:
     size = (recipe.input.height, recipe.input.width)
     examples = {"image": torch.rand(2, 1, *size), "sex": torch.tensor([[0.0], [1.0]])}
     export_graph(AgeEnsemble(nets).eval(), examples, ("age_months", "spread_months"), job.out / "graph.onnx")
-

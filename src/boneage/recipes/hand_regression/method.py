@@ -70,7 +70,9 @@ def view_of(
         raise ConfigError(f"input.contrast must be one of {', '.join(_CONTRASTS)}, not {config.contrast!r}")
     transform = frame_of(radiograph, hand, config)
     view = warp(
-        radiograph.pixels, transform.then(pose) if pose is not None else transform, (config.height, config.width)
+        radiograph.pixels,
+        transform.then(pose) if pose is not None else transform,
+        (config.height, config.width),
     )
     return _CONTRASTS[config.contrast](stretch_contrast(view))
 
@@ -85,7 +87,7 @@ class HandRegression:
 
     Args:
         config: what the graph sees.
-        correction: sex -> (slope, offset in months) of a line fitted out of fold; empty leaves ages as they are.
+        correction: sex -> (slope, offset in months) of a line fitted out of fold; empty corrects nothing.
     """
 
     name = "hand_regression"
