@@ -70,7 +70,7 @@ class DrawnHand:
             side=self.side,
             sex=self.sex,
             provenance=MappingProxyType({"pixels": "drawn by boneage.data.synthetic"}),
-            warnings=(Notice("drawn", "this is a drawn hand, not a patient's radiograph"),),
+            warnings=(Notice("drawn_hand", "this is a drawn hand, not a patient's radiograph"),),
         )
 
 
