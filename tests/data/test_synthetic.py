@@ -45,7 +45,7 @@ def test_pixels_are_a_radiograph_that_says_it_is_drawn() -> None:
     assert drawn.pixels.shape == (800, 600)
     assert 0.0 <= drawn.pixels.min() < drawn.pixels.max() <= 1.0
     assert drawn.label == "DRAWN"
-    assert [warning.code for warning in radiograph.warnings] == ["drawn"]
+    assert [warning.code for warning in radiograph.warnings] == ["drawn_hand"]
     assert "drawn" in radiograph.provenance["pixels"]
     assert (radiograph.sex, radiograph.side) == (Sex.FEMALE, Side.LEFT)
 

@@ -119,7 +119,7 @@ def decode_finder(outputs: Mapping[str, FloatArray], to_input: Affine, shape: tu
         )
     _refuse_second_hand(maps[-1] > MASK_LEVEL)
     if confidences[WRIST] < MIN_CONFIDENCE_WRIST:
-        raise NotAHand("the wrist is not in the image; give a radiograph that shows the whole hand with the wrist")
+        raise NotAHand("the wrist is not in the image; give a radiograph of the whole hand with its wrist")
     points = to_input.inverse()((cells + 0.5) * FINDER_STRIDE - 0.5)
     return hand_from_points(
         points,
@@ -179,9 +179,7 @@ def _outline(
     return corners.astype(np.float32)
 
 
-def _box(
-    outline: FloatArray, points: NDArray[np.float64], to_upright: Affine, shape: tuple[int, int]
-) -> Box:
+def _box(outline: FloatArray, points: NDArray[np.float64], to_upright: Affine, shape: tuple[int, int]) -> Box:
     """Axis-aligned box around the outline and the fingertips, with a margin, inside the image."""
     everything = np.vstack([outline, points[list(TIPS)], points[[WRIST]]])
     margin = MARGIN_BOX / float(np.sqrt(abs(np.linalg.det(to_upright.matrix[:, :2]))))
