@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from boneage.cli.train import check_overrides, finder, run_recipe
+from boneage.cli.train import check_overrides, locator, run_recipe
 from boneage.core.errors import ConfigError
 
 PAPERS = {"4": "boneage.recipes.hand_regression.reproduce:reproduce"}
@@ -33,6 +33,6 @@ def reproduce(
     run_recipe(
         PAPERS,
         paper,
-        TrainJob(data, out, overrides=tuple(overrides or ()), resume=resume, locate=finder(None)),
+        TrainJob(data, out, overrides=tuple(overrides or ()), resume=resume, locate=locator(None)),
     )
     typer.echo(str(out))

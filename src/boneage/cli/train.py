@@ -17,7 +17,7 @@ from boneage.core.registry import RECIPES, load
 
 if TYPE_CHECKING:
     from boneage.core.types import Hand, Radiograph
-    from boneage.inference.assess import Assessor
+    from boneage.inference.assess import Finder
     from boneage.training.config import TrainJob
 
 
@@ -29,9 +29,13 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a value of recipe.toml."),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="A TOML file in place of recipe.toml.")] = None,
-    bundle: Annotated[
-        Path | None, typer.Option(help="Find hands with this bundle, not the shipped one.")
+    config: Annotated[
+        Path | None,
+        typer.Option(help="A TOML file, or the name of one beside recipe.toml: shipped, baseline."),
+    ] = None,
+    finder: Annotated[
+        Path | None,
+        typer.Option(help="Find hands with this run of hand_localisation, not the shipped bundle."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoints.")] = False,
     list_recipes: Annotated[bool, typer.Option("--list", help="List the recipes and end.")] = False,
@@ -46,23 +50,26 @@ def train(
 
     check_overrides(overrides or [])
     job = TrainJob(
-        data, out, config=config, overrides=tuple(overrides or ()), resume=resume, locate=finder(bundle)
+        data, out, config=config, overrides=tuple(overrides or ()), resume=resume, locate=locator(finder)
     )
     run_recipe(RECIPES, recipe, job)
     typer.echo(str(out))
 
 
-def finder(bundle: Path | None) -> Callable[[Radiograph], Hand]:
-    """Return what finds the hand as a bundle does; the bundle is loaded when the first hand is wanted."""
+def locator(finder_run: Path | None) -> Callable[[Radiograph], Hand]:
+    """Return what finds hands: a finder run's graph or the shipped bundle's, loaded when first wanted."""
 
     @cache
-    def assessor() -> Assessor:
-        from boneage.inference.assess import Assessor
+    def finder() -> Finder:
+        from boneage.inference.assess import Finder
         from boneage.inference.bundle import Bundle
 
-        return Assessor(Bundle.load(bundle))
+        graph = finder_run / "graph.onnx" if finder_run else Bundle.load().graph("hand_finder")
+        if not graph.is_file():
+            raise ConfigError(f"{graph} is missing: give a finished run of hand_localisation to --finder")
+        return Finder(graph)
 
-    return lambda radiograph: assessor().locate(radiograph)
+    return lambda radiograph: finder()(radiograph)
 
 
 def run_recipe(registry: dict[str, str], name: str, job: TrainJob) -> None:

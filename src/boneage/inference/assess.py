@@ -29,6 +29,22 @@ from boneage.inference.runners import open_graph
 LOCALISERS = ("fast", "dfc")
 
 
+class Finder:
+    """Finds the hand with a finder graph alone; training uses it before there is a bundle."""
+
+    def __init__(self, graph: Path, runtime: str = "onnxruntime", threads: int = 1) -> None:
+        self._run = open_graph(graph, runtime, threads)
+
+    def __call__(self, radiograph: Radiograph) -> Hand:
+        """Return the hand.
+
+        Raises:
+            NotAHand: none, or more than one.
+        """
+        inputs, to_input = prepare_finder(radiograph)
+        return decode_finder(self._run(inputs), to_input, radiograph.shape)
+
+
 class Assessor:
     """Assesses radiographs with one bundle; graphs are loaded once.
 
@@ -62,7 +78,7 @@ class Assessor:
         self.threads = threads or min(
             8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
         )
-        self._finder = open_graph(bundle.graph("hand_finder"), runtime, self.threads)
+        self._find = Finder(bundle.graph("hand_finder"), runtime, self.threads)
         self._name = str(bundle.manifest["method"])
         settings = bundle.manifest["methods"][self._name]
         self._method = load(METHODS, self._name).from_settings(settings)
@@ -78,8 +94,7 @@ class Assessor:
         """
         if self.localise == "dfc":
             return self._locate_by_clustering(radiograph)
-        inputs, to_input = prepare_finder(radiograph)
-        return decode_finder(self._finder(inputs), to_input, radiograph.shape)
+        return self._find(radiograph)
 
     def _locate_by_clustering(self, radiograph: Radiograph) -> Hand:
         try:

@@ -24,7 +24,7 @@ class TrainJob:
     Args:
         data: manifest of the training images.
         out: the run's folder; everything that a run makes lies there.
-        config: a TOML file; None takes the recipe's own.
+        config: a TOML file, or the name of one in the recipe's folder; None takes `recipe.toml`.
         overrides: `section.key=value` texts that replace values of the file.
         resume: go on from what `out` already holds.
         locate: finds the hand in a radiograph, as the shipped bundle does; None where a recipe needs none.
@@ -36,6 +36,14 @@ class TrainJob:
     overrides: tuple[str, ...] = ()
     resume: bool = False
     locate: Callable[[Radiograph], Hand] | None = None
+
+
+def named_config(folder: Path, config: Path | None) -> Path:
+    """Return the configuration file of a recipe: `recipe.toml`, one beside it by its name, or a path."""
+    if config is None:
+        return folder / "recipe.toml"
+    beside = folder / f"{config}.toml"
+    return beside if beside.is_file() else config
 
 
 def read_config(path: Path, kind: type[T], overrides: Sequence[str] = ()) -> T:

@@ -38,13 +38,12 @@ from boneage.recipes.hand_localisation.config import Recipe
 from boneage.recipes.hand_localisation.landmarks import LandmarkModel
 from boneage.recipes.hand_localisation.masks import cluster_masks
 from boneage.recipes.hand_localisation.samples import FinderSamples, LabelledHand
-from boneage.training.config import TrainJob, as_tree, read_config
+from boneage.training.config import TrainJob, as_tree, named_config, read_config
 from boneage.training.export import export_graph
 from boneage.training.fit import channels_last, run
 
 logger = logging.getLogger(__name__)
 
-RECIPE = Path(__file__).with_name("recipe.toml")
 LABEL_SIZE = 384
 
 
@@ -54,7 +53,7 @@ def train(job: TrainJob) -> Path:
     Raises:
         ConfigError: configuration or manifest is wrong, or too few hands could be labelled.
     """
-    recipe = read_config(job.config or RECIPE, Recipe, job.overrides)
+    recipe = read_config(named_config(Path(__file__).parent, job.config), Recipe, job.overrides)
     job.out.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"recipe": "hand_localisation", **as_tree(recipe)}, indent=2)
     (job.out / "config.json").write_text(text)

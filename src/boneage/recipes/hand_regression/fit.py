@@ -29,13 +29,11 @@ from boneage.models.backbones import create_backbone
 from boneage.models.heads import AgeEnsemble, AgeNet
 from boneage.recipes.hand_regression.config import Recipe, Stage
 from boneage.recipes.hand_regression.method import HandRegression, sex_input, view_of
-from boneage.training.config import TrainJob, as_tree, read_config
+from boneage.training.config import TrainJob, as_tree, named_config, read_config
 from boneage.training.export import export_graph
 from boneage.training.fit import Loop, Sample, fit, predict
 
 logger = logging.getLogger(__name__)
-
-RECIPE = Path(__file__).with_name("recipe.toml")
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,9 @@ def train(job: TrainJob) -> Path:
     Raises:
         ConfigError: the configuration or the manifest is wrong, or `out` holds another run.
     """
-    return train_recipe(job, read_config(job.config or RECIPE, Recipe, job.overrides))
+    return train_recipe(
+        job, read_config(named_config(Path(__file__).parent, job.config), Recipe, job.overrides)
+    )
 
 
 def train_recipe(job: TrainJob, recipe: Recipe) -> Path:

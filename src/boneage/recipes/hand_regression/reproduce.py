@@ -16,9 +16,7 @@ import numpy as np
 from boneage.metrics.bootstrap import Interval, bootstrap_interval, mean_absolute
 from boneage.recipes.hand_regression.config import Recipe, Stage
 from boneage.recipes.hand_regression.fit import train_recipe
-from boneage.training.config import TrainJob, read_config
-
-ABLATION = Path(__file__).with_name("ablation.toml")
+from boneage.training.config import TrainJob, named_config, read_config
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,9 @@ def reproduce(job: TrainJob) -> Path:
     Raises:
         ConfigError: as `fit.train`.
     """
-    recipe = read_config(job.config or ABLATION, Recipe, job.overrides)
+    recipe = read_config(
+        named_config(Path(__file__).parent, job.config or Path("ablation")), Recipe, job.overrides
+    )
     largest = recipe.schedule.stages[-1].height
     sizes = [round(largest * share / 32) * 32 for share in (224 / 700, 500 / 700, 1.0)]
     job.out.mkdir(parents=True, exist_ok=True)
