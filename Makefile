@@ -18,8 +18,13 @@ DATA ?= ../shared/data/rsna
 IMAGES ?=
 SEX ?=
 PYTEST_FLAGS ?=
+# For `make bundle`: pretrained weights, labelled hands that stay out of the finder's training, where runs go.
+WEIGHTS ?= ../shared/weights
+KEYPOINTS ?= ../shared/data/keypoints/hand_keypoints.csv
+RUNS ?= runs
+VERSION ?= 1.0.0
 
-.PHONY: help demo test check format bench wheel clean
+.PHONY: help demo test check format bench bundle wheel clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +63,16 @@ format: $(VENV)/installed-dev ## put the code in shape
 
 bench: $(VENV)/installed-dev ## time an assessment, stage by stage
 	@$(BIN)/python benchmarks/assess.py
+
+bundle: $(VENV)/installed-dev ## train the shipped bundle anew (hours on two cores; goes on where it stopped)
+	$(BIN)/boneage train hand_localisation --data $(DATA)/labels.csv --out $(RUNS)/finder --resume \
+	  --set labels.landmarks=$(WEIGHTS)/hand_landmark_lite.tflite --set labels.exclude=$(KEYPOINTS) \
+	  --set labels.backbone=$(WEIGHTS)/mobilenet_v2.imagenet.real_batchnorm_no_head.safetensors
+	$(BIN)/boneage train hand_regression --config shipped --data $(DATA)/labels.csv --out $(RUNS)/age --resume \
+	  --finder $(RUNS)/finder \
+	  --set network.pretrained=$(WEIGHTS)/resnetv2_50.imagenet.stages_1_to_3.safetensors
+	$(BIN)/boneage bundle $(RUNS)/finder $(RUNS)/age --out src/boneage/bundles/standard --version $(VERSION) \
+	  --data '1,226 training radiographs of the RSNA Pediatric Bone Age Challenge 2017 (non-commercial research)'
 
 wheel: $(VENV)/installed-run ## build the wheel into dist/
 	@$(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir dist .

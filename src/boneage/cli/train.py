@@ -60,7 +60,7 @@ def locator(finder_run: Path | None) -> Callable[[Radiograph], Hand]:
     """Return what finds hands: a finder run's graph or the shipped bundle's, loaded when first wanted."""
 
     @cache
-    def finder() -> Finder:
+    def opened() -> Finder:
         from boneage.inference.assess import Finder
         from boneage.inference.bundle import Bundle
 
@@ -69,7 +69,10 @@ def locator(finder_run: Path | None) -> Callable[[Radiograph], Hand]:
             raise ConfigError(f"{graph} is missing: give a finished run of hand_localisation to --finder")
         return Finder(graph)
 
-    return lambda radiograph: finder()(radiograph)
+    def locate(radiograph: Radiograph) -> Hand:
+        return opened()(radiograph)
+
+    return locate
 
 
 def run_recipe(registry: dict[str, str], name: str, job: TrainJob) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from boneage import __version__
 from boneage.core.errors import ConfigError
 from boneage.core.types import Sex
-from boneage.inference.bundle import Bundle, write_bundle
+from boneage.inference.bundle import Bundle, checksum, write_bundle
 from boneage.metrics.conformal import fit_line, fit_scale
 from boneage.metrics.subgroups import coverage_table, subgroup_table
 
@@ -97,6 +97,24 @@ def _write_oof(path: Path, oof: OutOfFold, predicted: Vector, lower: Vector, upp
             writer.writerow([f"{value:.3f}" if isinstance(value, float) else value for value in values])
 
 
+def _configuration(run: Path) -> Any:
+    """Return a run's configuration, every file in it by name and checksum, for paths mean nothing elsewhere."""
+    try:
+        return _without_paths(json.loads((run / "config.json").read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError(f"{run} holds no config.json; give the folder of a finished run") from error
+
+
+def _without_paths(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_paths(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_paths(item) for item in value]
+    if isinstance(value, str) and Path(value).suffix and Path(value).is_file():
+        return {"file": Path(value).name, "sha256": checksum(Path(value))}
+    return value
+
+
 def assemble(finder_run: Path, age_run: Path, out: Path, *, name: str, version: str, data: str) -> Bundle:
     """Write a bundle from a hand-localisation run and a hand-regression run.
 
@@ -118,7 +136,7 @@ def assemble(finder_run: Path, age_run: Path, out: Path, *, name: str, version: 
     used = corrected if helps else oof.predicted
     lower, upper = cross_interval(oof, used)
     _write_oof(age_run / "oof_calibrated.csv", oof, used, lower, upper)
-    configuration = json.loads((age_run / "config.json").read_text())
+    configuration = _configuration(age_run)
     method = {
         "input": configuration["input"],
         "correction": lines if helps else {},
@@ -137,7 +155,7 @@ def assemble(finder_run: Path, age_run: Path, out: Path, *, name: str, version: 
         "intended_use": "research use only; not a medical device",
         "method": "hand_regression",
         "methods": {"hand_regression": method},
-        "localiser": json.loads((finder_run / "config.json").read_text()),
+        "localiser": _configuration(finder_run),
         "graphs": {"hand_finder": "hand_finder.onnx", "hand_regression": "hand_regression.onnx"},
     }
     files = {

@@ -6,7 +6,8 @@ path -> read -> quality -> locate -> prepare -> run -> decode -> conclude. Nothi
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,18 @@ from boneage.inference.runners import open_graph
 
 LOCALISERS = ("fast", "dfc")
 
+Watch = Callable[[str], AbstractContextManager[object]]
+"""Takes a stage's name and returns the context that the stage runs in: a clock, a trace, or nothing."""
+
 
 class Finder:
     """Finds the hand with a finder graph alone; training uses it before there is a bundle."""
 
-    def __init__(self, graph: Path, runtime: str = "onnxruntime", threads: int = 1) -> None:
+    def __init__(
+        self, graph: Path, runtime: str = "onnxruntime", threads: int = 1, watch: Watch = nullcontext
+    ) -> None:
         self._run = open_graph(graph, runtime, threads)
+        self._watch = watch
 
     def __call__(self, radiograph: Radiograph) -> Hand:
         """Return the hand.
@@ -42,7 +49,9 @@ class Finder:
             NotAHand: none, or more than one.
         """
         inputs, to_input = prepare_finder(radiograph)
-        return decode_finder(self._run(inputs), to_input, radiograph.shape)
+        with self._watch("find"):
+            outputs = self._run(inputs)
+        return decode_finder(outputs, to_input, radiograph.shape)
 
 
 class Assessor:
@@ -53,6 +62,8 @@ class Assessor:
         localise: `fast` (the bundle's network) or `dfc` (paper 4's clustering: slow, needs torch).
         runtime: `onnxruntime` or `openvino`.
         threads: of the runtime; None takes the processors there are, at most 8.
+        watch: what every stage runs in, by name: `read`, `inspect`, `localise` (and in it `find`, the
+            finder's graph), `prepare`, `run`, `decode`, `conclude`.
 
     Raises:
         ConfigError: unknown localiser or runtime.
@@ -67,6 +78,7 @@ class Assessor:
         localise: str = "fast",
         runtime: str = "onnxruntime",
         threads: int | None = None,
+        watch: Watch = nullcontext,
     ) -> None:
         if localise not in LOCALISERS:
             raise ConfigError(f"localise must be fast or dfc, not {localise!r}")
@@ -78,7 +90,8 @@ class Assessor:
         self.threads = threads or min(
             8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
         )
-        self._find = Finder(bundle.graph("hand_finder"), runtime, self.threads)
+        self._watch = watch
+        self._find = Finder(bundle.graph("hand_finder"), runtime, self.threads, watch)
         self._name = str(bundle.manifest["method"])
         settings = bundle.manifest["methods"][self._name]
         self._method = load(METHODS, self._name).from_settings(settings)
@@ -92,9 +105,10 @@ class Assessor:
             NotAHand: none, or more than one.
             RuntimeUnavailable: `dfc` without the extra `train`.
         """
-        if self.localise == "dfc":
-            return self._locate_by_clustering(radiograph)
-        return self._find(radiograph)
+        with self._watch("localise"):
+            if self.localise == "dfc":
+                return self._locate_by_clustering(radiograph)
+            return self._find(radiograph)
 
     def _locate_by_clustering(self, radiograph: Radiograph) -> Hand:
         try:
@@ -122,13 +136,15 @@ class Assessor:
         Raises:
             InputError: the image, or what is known of the patient, does not allow an assessment.
         """
-        radiograph = source if isinstance(source, Radiograph) else read(source)
+        with self._watch("read"):
+            radiograph = source if isinstance(source, Radiograph) else read(source)
         known_sex = sex or radiograph.sex
         if known_sex is None:
             raise SexRequired(
                 "the patient's sex is needed and the file does not give it; say --sex female or male"
             )
-        warnings = [*radiograph.warnings, *inspect(radiograph)]
+        with self._watch("inspect"):
+            warnings = [*radiograph.warnings, *inspect(radiograph)]
         if sex is not None and radiograph.sex is not None and sex is not radiograph.sex:
             warnings.append(
                 Notice("sex_differs", f"the file says {radiograph.sex}; {sex} was given and used")
@@ -150,7 +166,12 @@ class Assessor:
         )
 
     def _findings(self, radiograph: Radiograph, hand: Hand, sex: Sex) -> Any:
-        return self._method.decode(self._run(self._method.prepare(radiograph, hand, sex)), sex)
+        with self._watch("prepare"):
+            inputs = self._method.prepare(radiograph, hand, sex)
+        with self._watch("run"):
+            outputs = self._run(inputs)
+        with self._watch("decode"):
+            return self._method.decode(outputs, sex)
 
     def _provenance(self, radiograph: Radiograph) -> dict[str, Any]:
         return {
