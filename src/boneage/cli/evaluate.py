@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from boneage.cli.console import complain, make_folder, rich_console, warn, write_file
+from boneage.cli.console import complain, make_folder, note, rich_console, warn, write_file
 from boneage.core.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class _Evidence:
     title: str
     remarks: tuple[str, ...]
     missing: int
+    out_of_fold: bool
 
 
 def evaluate(
@@ -69,7 +70,7 @@ def evaluate(
     _write(accuracy, evidence, out)
     _print(accuracy, evidence.title)
     for remark in evidence.remarks:
-        warn(remark)
+        (note if evidence.out_of_fold else warn)(remark)
     if evidence.missing:
         complain(f"{evidence.missing} of {len(rows)} images have no prediction and are not in these figures")
         raise typer.Exit(ExitCode.SOME_FAILED)
@@ -92,7 +93,9 @@ def _out_of_fold(folder: Path, rows: list[Row]) -> _Evidence:
         )
     remarks = ("Out-of-fold predictions: every image was predicted by a model that was not trained on it.",)
     title = f"Out-of-fold accuracy of {folder.name}"
-    return _Evidence(_join(found, "prediction", "lower", "upper"), title, remarks, len(rows) - len(found))
+    return _Evidence(
+        _join(found, "prediction", "lower", "upper"), title, remarks, len(rows) - len(found), True
+    )
 
 
 def _by_reading(folder: Path, rows: list[Row], out: Path, workers: int | None, runtime: str) -> _Evidence:
@@ -112,7 +115,7 @@ def _by_reading(folder: Path, rows: list[Row], out: Path, workers: int | None, r
     found = [(row, read) for row, read in pairs if read["status"] == OK]
     remarks = _training_remarks(folder, rows)
     joined = _join(found, "bone_age_months", "lower_months", "upper_months")
-    return _Evidence(joined, f"Accuracy of {bundle.name}", remarks, len(rows) - len(found))
+    return _Evidence(joined, f"Accuracy of {bundle.name}", remarks, len(rows) - len(found), False)
 
 
 def _training_remarks(folder: Path, rows: list[Row]) -> tuple[str, ...]:

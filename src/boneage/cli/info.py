@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,6 +57,8 @@ def _bundle(path: Path | None) -> dict[str, Any]:
 
 
 def _package(name: str, install: str) -> dict[str, Any]:
+    from importlib import metadata
+
     try:
         return {"available": True, "version": metadata.version(name)}
     except metadata.PackageNotFoundError:

@@ -34,12 +34,6 @@ _MALFORMED = (
 """What pydicom and its decoders raise on damaged files; they document no closed set."""
 
 
-def is_dicom(data: bytes) -> bool:
-    """Return whether the bytes start as a DICOM file does, with or without its preamble."""
-    # Without a preamble a file starts with an element (0002,00xx) or (0008,00xx), little endian.
-    return data[128:132] == b"DICM" or (data[:2] in (b"\x02\x00", b"\x08\x00") and data[3:4] == b"\x00")
-
-
 def decode(data: bytes) -> Radiograph:
     """Return the radiograph in a DICOM file, with the patient's fields and where each came from.
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from boneage.core.errors import BoneAgeError, UnreadableImage, UnsupportedImage
 from boneage.core.types import FloatArray, Notice, Radiograph
-from boneage.imaging import dicom, polarity, raster
+from boneage.imaging import polarity, raster
 from boneage.imaging.polarity import Polarity
 from boneage.imaging.quality import MAX_FILE_BYTES
 
@@ -74,7 +74,9 @@ def _read_bytes(data: bytes, name: str) -> Radiograph:
     _check_bytes(len(data))
     if not data:
         raise UnreadableImage("the file is empty; copy or export it again")
-    if dicom.is_dicom(data):
+    if _is_dicom(data):
+        from boneage.imaging import dicom  # pydicom is a sixth of a cold start that reads no DICOM
+
         radiograph = dicom.decode(data)
         tagged = True
     elif raster.is_raster(data):
@@ -84,6 +86,12 @@ def _read_bytes(data: bytes, name: str) -> Radiograph:
     else:
         raise UnreadableImage("no image by its content; give a radiograph as PNG, JPEG, TIFF, WebP or DICOM")
     return _turn_bone_bright(replace(radiograph, path=name), tagged)
+
+
+def _is_dicom(data: bytes) -> bool:
+    """Return whether the bytes start as a DICOM file does, with or without its preamble."""
+    # Without a preamble a file starts with an element (0002,00xx) or (0008,00xx), little endian.
+    return data[128:132] == b"DICM" or (data[:2] in (b"\x02\x00", b"\x08\x00") and data[3:4] == b"\x00")
 
 
 def _to_unit(levels: raster.Pixels) -> FloatArray:

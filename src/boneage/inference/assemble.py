@@ -98,7 +98,7 @@ def _write_oof(path: Path, oof: OutOfFold, predicted: Vector, lower: Vector, upp
 
 
 def _configuration(run: Path) -> Any:
-    """Return a run's configuration, every file in it by name and checksum, for paths mean nothing elsewhere."""
+    """Return a run's configuration, files in it by name and checksum: paths mean nothing elsewhere."""
     try:
         return _without_paths(json.loads((run / "config.json").read_text(encoding="utf-8")))
     except OSError as error:

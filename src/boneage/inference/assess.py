@@ -63,7 +63,7 @@ class Assessor:
         runtime: `onnxruntime` or `openvino`.
         threads: of the runtime; None takes the processors there are, at most 8.
         watch: what every stage runs in, by name: `read`, `inspect`, `localise` (and in it `find`, the
-            finder's graph), `prepare`, `run`, `decode`, `conclude`.
+            finder's graph), `prepare`, `run`, `decode`.
 
     Raises:
         ConfigError: unknown localiser or runtime.
@@ -184,7 +184,7 @@ class Assessor:
             "input": dict(radiograph.provenance),
         }
 
-    def saliency(self, radiograph: Radiograph, assessment: Assessment, *, grid: int = 12) -> FloatArray:
+    def saliency(self, radiograph: Radiograph, assessment: Assessment, *, grid: int = 8) -> FloatArray:
         """Return where the age comes from: how far it moves when a patch of the hand is painted over.
 
         Args:

@@ -54,13 +54,19 @@ class OpenVinoRunner:
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
         }
-        self._compiled = openvino.Core().compile_model(str(path), "CPU", settings)
-        self._outputs = [output.get_any_name() for output in self._compiled.outputs]
+        core = openvino.Core()
+        try:
+            model = core.read_model(str(path))
+            # Compiling merges nodes, and an output then bears the names of all: the graph's own are kept from here.
+            self._outputs = [output.get_any_name() for output in model.outputs]
+            self._compiled = core.compile_model(model, "CPU", settings)
+        except RuntimeError as error:
+            raise BundleError(f"{path.name} cannot be loaded by OpenVINO: {error}") from error
 
     def __call__(self, inputs: Mapping[str, NDArray[np.float32]]) -> Arrays:
         """Run one batch."""
         results = self._compiled(dict(inputs))
-        return {name: np.asarray(results[name]) for name in self._outputs}
+        return {name: np.asarray(results[place]) for place, name in enumerate(self._outputs)}
 
 
 RUNTIMES: dict[str, tuple[str, Callable[[Path, int], Runner]]] = {

@@ -182,7 +182,7 @@ def _scores(assessment: Assessment) -> Iterator[str]:
 
 def _provenance(assessment: Assessment) -> str:
     rows = [*_flat(plain(assessment.provenance))]
-    if len(assessment.ages) == 1:
+    if len(assessment.ages) == 1 and "method" not in assessment.provenance:
         rows.insert(0, ("method", next(iter(assessment.ages))))
     return "<h3>How this was made</h3>" + _table(("What", "Value"), rows, code=True)
 

@@ -1,0 +1,79 @@
+"""The error tree: one code a class, one table to the shell and one to HTTP."""
+
+from __future__ import annotations
+
+import pytest
+
+from boneage.core import errors
+from boneage.core.errors import BoneAgeError, ExitCode, exit_code, http_status
+
+
+def tree(root: type[BoneAgeError]) -> list[type[BoneAgeError]]:
+    """Return a class of the product's own and all below it."""
+    below = [found for child in root.__subclasses__() for found in tree(child)]
+    return [root, *below] if root.__module__ == errors.__name__ else below
+
+
+ALL = tree(BoneAgeError)
+
+
+def test_codes_are_unique() -> None:
+    codes = [kind.code for kind in ALL]
+    assert len(set(codes)) == len(codes) == 15
+
+
+def test_the_docstring_draws_every_class_under_its_parent() -> None:
+    lines = (errors.__doc__ or "").splitlines()
+    for kind in ALL[1:]:
+        at = next(i for i, line in enumerate(lines) if f"── {kind.__name__}" in line)
+        depth = lines[at].index("──")
+        parent = next(line for line in reversed(lines[:at]) if _column(line) < depth - 1)
+        assert (kind.__bases__[0].__name__) in parent, kind
+
+
+def _column(line: str) -> int:
+    """Where a class's name begins in the drawing; far right for a line that is none of it."""
+    name = line.lstrip(" │├└─")
+    return len(line) - len(name) if name else 1000
+
+
+def test_tables_name_only_codes_that_exist() -> None:
+    codes = {kind.code for kind in ALL}
+    assert set(errors.EXIT_CODES) | set(errors.HTTP_STATUS) <= codes
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (errors.ConfigError, ExitCode.USAGE),
+        (errors.SexRequired, ExitCode.USAGE),
+        (errors.UnreadableImage, ExitCode.FAILED),
+        (errors.NotAHand, ExitCode.FAILED),
+        (errors.ChecksumMismatch, ExitCode.FAILED),
+        (errors.DeliveryError, ExitCode.FAILED),
+    ],
+)
+def test_exit_codes(kind: type[BoneAgeError], code: ExitCode) -> None:
+    assert exit_code(kind("text")) is code
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        (errors.UnreadableImage, 415),
+        (errors.NotAHand, 422),
+        (errors.SexRequired, 400),
+        (errors.RuntimeUnavailable, 503),
+        (errors.BundleError, 500),
+        (errors.DeliveryError, 500),
+    ],
+)
+def test_http_status(kind: type[BoneAgeError], status: int) -> None:
+    assert http_status(kind("text")) == status
+
+
+def test_what_the_sender_can_mend_is_never_the_servers_fault() -> None:
+    for kind in ALL:
+        if issubclass(kind, errors.InputError | errors.ConfigError | errors.StandardError):
+            listed = kind.code in errors.HTTP_STATUS or kind is errors.StandardError
+            assert listed and 400 <= http_status(kind("text")) < 500, kind
