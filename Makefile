@@ -18,6 +18,8 @@ DATA ?= ../shared/data/rsna
 IMAGES ?=
 SEX ?=
 PYTEST_FLAGS ?=
+# More words for benchmarks/assess.py: make bench BENCH_FLAGS='--limit 10 --memory-images 0'
+BENCH_FLAGS ?=
 # For `make bundle`: pretrained weights, labelled hands that stay out of the finder's training, where runs go.
 WEIGHTS ?= ../shared/weights
 KEYPOINTS ?= ../shared/data/keypoints/hand_keypoints.csv
@@ -61,8 +63,8 @@ format: $(VENV)/installed-dev ## put the code in shape
 	@$(BIN)/ruff check --fix-only -q .
 	@$(BIN)/ruff format .
 
-bench: $(VENV)/installed-dev ## time an assessment, stage by stage
-	@$(BIN)/python benchmarks/assess.py
+bench: $(VENV)/installed-run ## time an assessment, stage by stage
+	@$(BIN)/python benchmarks/assess.py '$(DATA)/labels.csv' $(BENCH_FLAGS)
 
 bundle: $(VENV)/installed-dev ## train the shipped bundle anew (hours on two cores; goes on where it stopped)
 	$(BIN)/boneage train hand_localisation --data $(DATA)/labels.csv --out $(RUNS)/finder --resume \

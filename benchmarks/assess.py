@@ -42,8 +42,10 @@ STAGES = ("read", "inspect", "localise", "prepare", "run", "decode")
 GRAPHS = ("find", "run")
 """The stages that are a graph alone; `find` is the part of `localise` that is."""
 
-COLUMNS = (*STAGES, "conclude", "total", "graphs", "cpu")
-"""Of a measurement; `conclude` is what no watched stage took, `cpu` the CPU time of the total."""
+COLUMNS = (*STAGES, "conclude", "total", "graphs")
+"""Of a measurement; `conclude` is what no watched stage took."""
+
+CLOCKS = ("wall", "CPU")
 
 PROGRAM = [sys.executable, "-c", "from boneage.cli.main import main; main()"]
 FEW = 20
@@ -71,20 +73,25 @@ class Engine:
         return Assessor(bundle, runtime=self.runtime, threads=self.threads, watch=clock.watch)
 
 
+def now() -> Table:
+    """Return the time on `CLOCKS`, in milliseconds."""
+    return np.array([time.perf_counter(), time.process_time()]) * 1000
+
+
 @dataclass(slots=True)
 class Clock:
-    """Adds up the seconds of every stage."""
+    """Adds up the milliseconds of every stage, on `CLOCKS`."""
 
-    seconds: dict[str, float] = field(default_factory=dict)
+    spent: dict[str, Table] = field(default_factory=dict)
 
     @contextmanager
     def watch(self, stage: str) -> Iterator[None]:
-        """Add the seconds of what runs inside to a stage."""
-        started = time.perf_counter()
+        """Add the time of what runs inside to a stage."""
+        started = now()
         try:
             yield
         finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
+            self.spent[stage] = self.spent.get(stage, 0.0) + now() - started
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +109,15 @@ def spread_over(rows: Sequence[Row], limit: int) -> list[Row]:
     return [rows[place] for place in places]
 
 
-def measure(row: Row, assessor: Assessor, clock: Clock) -> list[float]:
-    """Assess one image and return its `COLUMNS` in milliseconds."""
-    clock.seconds.clear()
-    started, cpu_started = time.perf_counter(), time.process_time()
+def measure(row: Row, assessor: Assessor, clock: Clock) -> Table:
+    """Assess one image and return its milliseconds (COLUMNS, CLOCKS)."""
+    clock.spent.clear()
+    started = now()
     assessor.assess(row.path, sex=row.sex)
-    total, cpu = time.perf_counter() - started, time.process_time() - cpu_started
-    stages = [clock.seconds[stage] for stage in STAGES]
-    graphs = sum(clock.seconds[stage] for stage in GRAPHS)
-    return [1000 * seconds for seconds in (*stages, total - sum(stages), total, graphs, cpu)]
+    total = now() - started
+    stages = np.array([clock.spent[stage] for stage in STAGES])
+    graphs = np.sum([clock.spent[stage] for stage in GRAPHS], axis=0)
+    return np.vstack([stages, total - stages.sum(axis=0), total, graphs])
 
 
 def readable(rows: Sequence[Row], assessor: Assessor) -> list[Row]:
@@ -133,11 +140,11 @@ def readable(rows: Sequence[Row], assessor: Assessor) -> list[Row]:
 def time_stages(
     rows: Sequence[Row], bundle: Bundle, engines: Sequence[Engine], passes: int
 ) -> dict[Engine, Table]:
-    """Return for every engine the milliseconds (images, COLUMNS), the best of the passes.
+    """Return for every engine the milliseconds (images, COLUMNS, CLOCKS), the best of the passes.
 
     The engines take turns, so that what else the machine does falls on all of them alike.
     """
-    best = {engine: np.full((len(rows), len(COLUMNS)), np.inf) for engine in engines}
+    best = {engine: np.full((len(rows), len(COLUMNS), len(CLOCKS)), np.inf) for engine in engines}
     for turn in range(passes):
         for engine in engines:
             clock = Clock()
@@ -207,29 +214,29 @@ def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *lines))
 
 
-def stage_table(best: dict[Engine, Table]) -> str:
-    """Return the milliseconds of every stage by engine, and the share of the graphs."""
+def stage_table(best: dict[Engine, Table], clock: str) -> str:
+    """Return the milliseconds of every stage by engine on one of `CLOCKS`, and the share of the graphs."""
+
+    def of(table: Table, column: str) -> Table:
+        return np.asarray(table[:, COLUMNS.index(column), CLOCKS.index(clock)])
 
     def line(name: str, column: str) -> list[str]:
-        cells = [table[:, COLUMNS.index(column)] for table in best.values()]
+        cells = [of(table, column) for table in best.values()]
         return [name, *(f"{np.median(cell):.1f} ({np.percentile(cell, 90):.1f})" for cell in cells)]
 
-    shares = [
-        f"{table[:, COLUMNS.index('graphs')].sum() / table[:, COLUMNS.index('total')].sum():.0%}"
-        for table in best.values()
-    ]
+    shares = [f"{of(table, 'graphs').sum() / of(table, 'total').sum():.0%}" for table in best.values()]
     lines = [
         *(line(stage, stage) for stage in (*STAGES, "conclude")),
         line("**total**", "total"),
-        line("CPU time of it", "cpu"),
         line("the graphs alone", "graphs"),
         ["share of the graphs", *shares],
     ]
-    return markdown(["ms an image", *map(str, best)], lines)
+    return markdown([f"{clock} ms an image", *map(str, best)], lines)
 
 
 def ratio_table(best: dict[Engine, Table]) -> str:
-    """Return how engines that differ in one thing compare, by median total and median CPU time."""
+    """Return how engines that differ in one thing compare, by the medians of the total and the graphs."""
+    measures = [(column, clock) for clock in range(len(CLOCKS)) for column in ("total", "graphs")]
     lines = []
     for one in best:
         for other in best:
@@ -240,12 +247,12 @@ def ratio_table(best: dict[Engine, Table]) -> str:
             else:
                 continue
             ratios = [
-                np.median(best[one][:, COLUMNS.index(column)])
-                / np.median(best[other][:, COLUMNS.index(column)])
-                for column in ("total", "graphs", "cpu")
+                np.median(best[one][:, COLUMNS.index(column), clock])
+                / np.median(best[other][:, COLUMNS.index(column), clock])
+                for column, clock in measures
             ]
             lines.append([name, *(f"{ratio:.2f}" for ratio in ratios)])
-    return markdown(["ratio of medians", "total", "graphs alone", "CPU time"], lines)
+    return markdown(["ratio of medians", *(f"{CLOCKS[clock]} {column}" for column, clock in measures)], lines)
 
 
 def start_table(image: Row, bundle: Path | None, runtimes: Sequence[str], runs: int) -> str:
@@ -297,7 +304,7 @@ def run(options: argparse.Namespace) -> None:
     rows = readable(rows, engines[0].assessor(bundle, Clock()))
     best = time_stages(rows, bundle, engines, options.passes)
     print(f"bundle {bundle.name}; {len(rows)} images, best of {options.passes} passes\n")
-    print(stage_table(best), ratio_table(best), sep="\n\n")
+    print(*(stage_table(best, clock) for clock in CLOCKS), ratio_table(best), sep="\n\n")
 
 
 def main() -> None:

@@ -113,7 +113,10 @@ assert not code, f"boneage info --json ended with {code}"
     ("code", "absent"),
     [
         ("import boneage", {"cv2", "matplotlib", "numpy", "onnxruntime", "openvino", "pydicom", "torch"}),
-        ("import boneage; boneage.Assessor, boneage.Bundle, boneage.read", {"lightning", "timm", "torch"}),
+        (
+            "import boneage; boneage.Assessor, boneage.Bundle, boneage.read",
+            {"matplotlib", "openvino", "pyarrow", "pydicom", "scipy", "sklearn", "timm", "torch"},
+        ),
         ("import boneage.batch, boneage.data, boneage.reporting", {"lightning", "ray", "timm", "torch"}),
         (INFO, {"lightning", "timm", "torch"}),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from boneage.core import errors
@@ -22,19 +24,18 @@ def test_codes_are_unique() -> None:
     assert len(set(codes)) == len(codes) == 15
 
 
-def test_the_docstring_draws_every_class_under_its_parent() -> None:
-    lines = (errors.__doc__ or "").splitlines()
-    for kind in ALL[1:]:
-        at = next(i for i, line in enumerate(lines) if f"── {kind.__name__}" in line)
-        depth = lines[at].index("──")
-        parent = next(line for line in reversed(lines[:at]) if _column(line) < depth - 1)
-        assert (kind.__bases__[0].__name__) in parent, kind
+def depths(root: type[BoneAgeError], depth: int = 0) -> list[tuple[int, str]]:
+    """Return depth and name of a class and all below it, as they are defined."""
+    mine = [child for child in root.__subclasses__() if child.__module__ == errors.__name__]
+    return [(depth, root.__name__), *(found for child in mine for found in depths(child, depth + 1))]
 
 
-def _column(line: str) -> int:
-    """Where a class's name begins in the drawing; far right for a line that is none of it."""
-    name = line.lstrip(" │├└─")
-    return len(line) - len(name) if name else 1000
+def test_the_docstring_draws_the_tree() -> None:
+    drawn = [
+        (len(bars) // 4, name)
+        for bars, name in re.findall(r"^ {4}([│├└─ ]*)([A-Z]\w+)", errors.__doc__ or "", re.MULTILINE)
+    ]
+    assert drawn == depths(BoneAgeError)
 
 
 def test_tables_name_only_codes_that_exist() -> None:

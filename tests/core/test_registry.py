@@ -28,7 +28,7 @@ def test_every_recipe_loads_and_can_be_called(name: str) -> None:
 
 
 def test_an_unknown_name_is_named_with_those_that_are_known() -> None:
-    with pytest.raises(ConfigError, match="'nothing'.*hand_regression"):
+    with pytest.raises(ConfigError, match=r"'nothing'.*hand_regression"):
         load(METHODS, "nothing")
 
 

@@ -1,4 +1,4 @@
-"""Augmentation: within the ranges that were asked for, the same for the same seed, nothing where nothing is asked."""
+"""Augmentation: within the ranges asked for, the same for the same seed, nothing where nothing is asked."""
 
 from __future__ import annotations
 

@@ -63,12 +63,16 @@ def test_few_cases_are_drawn_towards_the_overall_width() -> None:
     truth = predicted + np.r_[np.full(200, 10.0), 50.0]
     scale = fit_scale(predicted, truth)
     overall = (200 * 10 + 50) / 201
-    assert scale.widths_months[0] == pytest.approx((50 + PRIOR_WEIGHT * overall) / (1 + PRIOR_WEIGHT), rel=1e-3)
+    assert scale.widths_months[0] == pytest.approx(
+        (50 + PRIOR_WEIGHT * overall) / (1 + PRIOR_WEIGHT), rel=1e-3
+    )
 
 
 def test_half_widths_are_interpolated_between_knots_and_flat_outside() -> None:
     scale = ConformalScale(0.9, 2.0, (24.0, 48.0), (5.0, 7.0))
-    np.testing.assert_allclose(scale.half_width(np.array([0.0, 24.0, 36.0, 48.0, 300.0])), [10, 10, 12, 14, 14])
+    np.testing.assert_allclose(
+        scale.half_width(np.array([0.0, 24.0, 36.0, 48.0, 300.0])), [10, 10, 12, 14, 14]
+    )
 
 
 def test_a_fit_is_kept_as_plain_numbers() -> None:

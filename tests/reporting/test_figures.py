@@ -50,7 +50,12 @@ def test_status_of_a_failure() -> None:
 
 def test_a_failures_line_names_the_file_once() -> None:
     assert Failure.of("a/x.png", NotAHand("a\n foot")).line == "a/x.png: a foot"
-    assert Failure.of("a/x.png", NotAHand("x.png: a foot")).line == "x.png: a foot"
+    assert Failure.of("a/x.png", NotAHand("a/x.png: a foot")).line == "a/x.png: a foot"
+    assert Failure.of("a/x.png", NotAHand("a/x.png: a foot")).message == "a foot"
+
+
+def test_a_failures_line_names_a_file_whose_name_is_a_word_of_the_message() -> None:
+    assert Failure.of("hand", NotAHand("no hand found")).line == "hand: no hand found"
 
 
 def test_plain_values() -> None:

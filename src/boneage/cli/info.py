@@ -14,12 +14,15 @@ from boneage.core.errors import BoneAgeError
 EXTRAS = {"train": "torch", "serve": "fastapi", "dicom": "pynetdicom", "cluster": "ray"}
 """Extra -> the package that shows whether it is installed."""
 
+SUMMARY = ("path", "name", "version", "made", "data", "images", "intended_use")
+"""What is told of a bundle's manifest without --json."""
+
 
 def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     bundle: Annotated[Path | None, typer.Option(help="Tell of this bundle, not the shipped one.")] = None,
 ) -> None:
-    """Tell the version, the bundle with its checksums and figures, the methods and the runtimes."""
+    """Tell the version, the bundle with its accuracy, the methods and the runtimes; --json tells all."""
     facts = gather(bundle)
     if as_json:
         print_json(facts)
@@ -71,9 +74,24 @@ def _print_table(facts: dict[str, Any]) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for name, value in _lines(facts):
+    for name, value in _lines({**facts, "bundle": _summary(facts["bundle"])}):
         table.add_row(name, value)
     rich_console().print(table, markup=False)
+
+
+def _summary(bundle: dict[str, Any]) -> dict[str, Any]:
+    """Return of a bundle what a person asks first: what it is, what made it, how exact it is."""
+    if not bundle["usable"]:
+        return bundle
+    told = {key: bundle[key] for key in SUMMARY if key in bundle}
+    for method, settings in bundle.get("methods", {}).items():
+        for group in list(settings.get("figures_out_of_fold", {}).get("errors", {}).values())[:1]:
+            mae = group["mae"]
+            told[f"{method}.mae_months"] = (
+                f"{mae['estimate']:.1f} ({mae['low']:.1f} to {mae['high']:.1f}), "
+                f"out of fold, {group['count']} images, {mae['level']:.0%} interval"
+            )
+    return told
 
 
 def _lines(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

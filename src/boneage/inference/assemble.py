@@ -58,10 +58,17 @@ def correct(oof: OutOfFold) -> tuple[dict[str, tuple[float, float]], Vector]:
 
     Returns:
         Sex -> (slope, offset) for the bundle, and cross-fitted corrected predictions (N,).
+
+    Raises:
+        ConfigError: a sex has predictions of fewer than two folds.
     """
     lines, corrected = {}, oof.predicted.copy()
     for sex in Sex:
         mine = oof.sex == sex
+        if len(np.unique(oof.fold[mine])) < 2:
+            raise ConfigError(
+                f"the run predicts {sex} hands of fewer than two folds; train two folds or more of both sexes"
+            )
         lines[str(sex)] = fit_line(oof.predicted[mine], oof.truth[mine])
         for fold in np.unique(oof.fold):
             others, here = mine & (oof.fold != fold), mine & (oof.fold == fold)
@@ -129,6 +136,8 @@ def assemble(finder_run: Path, age_run: Path, out: Path, *, name: str, version: 
     Raises:
         ConfigError: a run is not complete.
     """
+    _require(finder_run, "config.json", "graph.onnx")
+    _require(age_run, "config.json", "folds.csv", "graph.onnx", "oof.csv")
     oof = read_oof(age_run / "oof.csv")
     lines, corrected = correct(oof)
     plain = float(np.abs(oof.predicted - oof.truth).mean())
@@ -164,7 +173,11 @@ def assemble(finder_run: Path, age_run: Path, out: Path, *, name: str, version: 
         "folds.csv": age_run / "folds.csv",
         "oof.csv": age_run / "oof_calibrated.csv",
     }
-    absent = [str(file) for file in files.values() if not file.is_file()]
-    if absent:
-        raise ConfigError(f"{absent[0]} is missing; finish the run first")
     return write_bundle(out, manifest, files)
+
+
+def _require(run: Path, *names: str) -> None:
+    """Refuse a run that is not complete before anything is written."""
+    absent = [name for name in names if not (run / name).is_file()]
+    if absent:
+        raise ConfigError(f"{run / absent[0]} is missing; finish the run first")

@@ -20,6 +20,9 @@ from boneage.core.errors import BundleError, ChecksumMismatch, DeliveryError, In
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+NEEDED = ("name", "version", "method", "methods", "graphs", "checksums")
+"""Keys without which a manifest describes no bundle."""
+
 SHIPPED = Path(__file__).parents[1] / "bundles" / "standard"
 
 
@@ -45,7 +48,8 @@ class Bundle:
         Raises:
             BundleError: no bundle there, or its manifest cannot be read.
             Incompatible: made for another version of the product.
-            ChecksumMismatch: a file is missing or is not the one that the manifest names.
+            ChecksumMismatch: a file is missing or is not the one that the manifest names, or a graph has
+                no checksum.
         """
         folder = Path(path) if path is not None else SHIPPED
         manifest = read_manifest(folder)
@@ -57,6 +61,11 @@ class Bundle:
                 raise ChecksumMismatch(
                     f"{folder.name}/{name} is not what its manifest names (sha256 differs); "
                     "install the bundle again"
+                )
+        for name in manifest["graphs"].values():
+            if name not in manifest["checksums"]:
+                raise ChecksumMismatch(
+                    f"{folder.name}/{name} has no checksum in its manifest; install the bundle again"
                 )
         return cls(folder, manifest)
 
@@ -81,23 +90,28 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Read a bundle's manifest without checking its files.
 
     Raises:
-        BundleError: there is none, or it is no JSON.
+        BundleError: there is none, or it is no JSON object with the keys that are needed.
         Incompatible: its schema is another one.
     """
     path = folder / MANIFEST
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest: Any = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BundleError(
             f"no bundle at {folder}: {path.name} cannot be read; give a bundle's folder"
         ) from error
     except ValueError as error:
         raise BundleError(f"{path} is not JSON ({error}); install the bundle again") from error
+    if not isinstance(manifest, dict):
+        raise BundleError(f"{path} holds no JSON object; install the bundle again")
     if manifest.get("schema") != SCHEMA:
         raise Incompatible(
             f"the bundle's schema is {manifest.get('schema')!r}, this version reads {SCHEMA}; "
             "install the bundle that belongs to this version"
         )
+    absent = [key for key in NEEDED if key not in manifest]
+    if absent:
+        raise BundleError(f"{path} has no {absent[0]!r}; install the bundle again")
     return manifest
 
 

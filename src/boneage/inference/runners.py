@@ -57,7 +57,7 @@ class OpenVinoRunner:
         core = openvino.Core()
         try:
             model = core.read_model(str(path))
-            # Compiling merges nodes, and an output then bears the names of all: the graph's own are kept from here.
+            # Compiled, an output also bears the names of the nodes that were merged into it.
             self._outputs = [output.get_any_name() for output in model.outputs]
             self._compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:

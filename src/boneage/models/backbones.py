@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import timm
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -121,7 +122,14 @@ def _load(module: nn.Module, path: str) -> None:
     file = Path(path)
     if not file.is_file():
         raise ConfigError(f"pretrained weights not found: {path}; give a .safetensors file, 'timm' or 'none'")
-    state = {name: tensor.float() for name, tensor in load_file(file).items()}
+    try:
+        state = {name: tensor.float() for name, tensor in load_file(file).items()}
+    except SafetensorError as error:
+        raise ConfigError(f"{file.name} is no safetensors file ({error}); give another file") from error
+    own = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    misshapen = [name for name, tensor in state.items() if own.get(name, tensor.shape) != tensor.shape]
+    if misshapen:
+        raise ConfigError(f"{file.name} does not fit the backbone: other shapes of {misshapen[:3]}")
     missing, unexpected = module.load_state_dict(state, strict=False)
     excess = [key for key in unexpected if not key.startswith(("classifier", "fc", "head"))]
     absent = [key for key in missing if not key.startswith("pool")]

@@ -18,7 +18,7 @@ OK, REJECTED, FAILED = "ok", "rejected", "failed"
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An image that got no bone age, and why."""
+    """An image that got no bone age, and why; `message` leaves the naming of the file to `path`."""
 
     path: str
     status: str
@@ -29,13 +29,13 @@ class Failure:
     def of(cls, path: str, error: BoneAgeError) -> Failure:
         """Return the failure that an error means for an image."""
         status = REJECTED if isinstance(error, InputError) else FAILED
-        return cls(path, status, error.code, one_line(error))
+        message = one_line(error).removeprefix(f"{one_line(PurePath(path))}: ")
+        return cls(path, status, error.code, message)
 
     @property
     def line(self) -> str:
-        """The message on one line, with the file's name in front unless it is in it already."""
-        named = self.path in self.message or PurePath(self.path).name in self.message
-        return self.message if named else f"{self.path}: {self.message}"
+        """The message on one line, with the file's path in front."""
+        return f"{self.path}: {self.message}"
 
 
 def one_line(text: object) -> str:

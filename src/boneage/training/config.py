@@ -56,7 +56,7 @@ def read_config(path: Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # no UTF-8, or no TOML
         raise ConfigError(f"{path} is not TOML: {error}") from error
     for override in overrides:
         _override(tree, override)
@@ -70,6 +70,8 @@ def _override(tree: dict[str, Any], text: str) -> None:
     *sections, key = name.strip().split(".")
     for section in sections:
         tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{section!r} in the override {text!r} is a value, not a section")
     try:
         tree[key] = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
@@ -108,6 +110,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             raise ConfigError(f"{where} must have {len(kinds)} values, not {len(value)}")
         return tuple(_value(kind, item, where) for kind, item in zip(kinds, value, strict=True))
     if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where} must be a table")
         return {str(key): _value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     if origin in (typing.Union, types.UnionType):
         hint = next(kind for kind in arguments if kind is not type(None))

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from boneage.core.errors import ConfigError
 from boneage.models.heads import AgeNet
 
 logger = logging.getLogger(__name__)
@@ -160,7 +161,14 @@ def fit(net: AgeNet, loop: Loop, count: int, views: Views, folder: Path) -> AgeN
 
     Returns:
         The network with its final (averaged, where `ema_decay` > 0) weights, in eval mode.
+
+    Raises:
+        ConfigError: there are fewer images than make a batch.
     """
+    if count < loop.batch:
+        raise ConfigError(
+            f"{count} training images make no batch of {loop.batch}; set a smaller schedule.batch"
+        )
     lightning.seed_everything(loop.seed, verbose=False)
     task = AgeTask(channels_last(net), loop, count, views)
     run(

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from boneage.core.errors import ConfigError
 from boneage.data.augment import AugmentConfig
+
+
+def _choose(name: str, value: object, choices: tuple[object, ...]) -> None:
+    """Refuse a value that is none of the choices, so that it never silently means one of them."""
+    if value not in choices:
+        raise ConfigError(f"{name} must be one of {', '.join(map(str, choices))}, not {value!r}")
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,11 @@ class InputConfig:
     contrast: str = "clahe"
     views: int = 1
 
+    def __post_init__(self) -> None:
+        _choose("input.crop", self.crop, ("hand", "box", "none"))
+        _choose("input.contrast", self.contrast, ("equalise", "clahe", "none"))
+        _choose("input.views", self.views, (1, 3))
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -41,6 +53,9 @@ class NetworkConfig:
     hidden: int = 1304
     dropout: float = 0.0
 
+    def __post_init__(self) -> None:
+        _choose("network.head", self.head, ("regression", "distribution"))
+
 
 @dataclass(frozen=True)
 class OptimiserConfig:
@@ -55,6 +70,10 @@ class OptimiserConfig:
     step_epochs: int = 30
     warm_up: float = 0.2
     clip_norm: float = 0.0
+
+    def __post_init__(self) -> None:
+        _choose("optimiser.name", self.name, ("sgd", "adamw"))
+        _choose("optimiser.schedule", self.schedule, ("step", "one_cycle"))
 
 
 @dataclass(frozen=True)
@@ -95,6 +114,9 @@ class ScheduleConfig:
     processes: int = 1
     threads: int = 2
 
+    def __post_init__(self) -> None:
+        _choose("schedule.loss", self.loss, ("mse", "smooth_l1", "distribution"))
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -107,3 +129,10 @@ class Recipe:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     citation: dict[str, str] = field(default_factory=dict)
     departures: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.network.head == "distribution") != (self.schedule.loss == "distribution"):
+            raise ConfigError(
+                f"schedule.loss {self.schedule.loss!r} does not fit network.head {self.network.head!r}: "
+                "'distribution' goes with 'distribution' alone"
+            )

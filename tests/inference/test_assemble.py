@@ -1,0 +1,184 @@
+"""Assembling a bundle: corrections and intervals are truly cross-fitted, and half a run makes no bundle."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from boneage.core.errors import ConfigError
+from boneage.core.types import Findings, Sex
+from boneage.inference.assemble import OutOfFold, assemble, correct, cross_interval, measure, read_oof
+from boneage.inference.bundle import Bundle
+from boneage.inference.conclude import interval
+from boneage.metrics.conformal import fit_line, fit_scale
+
+
+def simulated(count: int = 300, folds: int = 5, slope: float = 1.25) -> OutOfFold:
+    """Out-of-fold predictions that shrink towards the mean: the truth moves `slope` months a month."""
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(24, 200, count)
+    predicted = 110 + (truth - 110) / slope + rng.normal(0, 6, count)
+    sex = np.array([str(Sex.FEMALE), str(Sex.MALE)])[np.arange(count) % 2]
+    predicted[sex == str(Sex.MALE)] += 8
+    ids = tuple(str(index) for index in range(count))
+    return OutOfFold(ids, sex, truth, predicted, (np.arange(count) // 2) % folds)
+
+
+def other_truths(oof: OutOfFold, fold: int) -> OutOfFold:
+    """The same table with nonsense as the truth of one fold."""
+    here = oof.fold == fold
+    return replace(oof, truth=np.where(here, 240 - 0.3 * oof.truth, oof.truth))
+
+
+def test_a_folds_own_truths_never_correct_it() -> None:
+    oof = simulated()
+    lines, plain = correct(oof)
+    for fold in range(5):
+        other_lines, corrected = correct(other_truths(oof, fold))
+        here = oof.fold == fold
+        np.testing.assert_array_equal(corrected[here], plain[here])
+        assert np.all(np.abs(corrected[~here] - plain[~here]) > 1e-6)
+        assert other_lines != lines
+
+
+def test_a_folds_own_truths_never_widen_its_interval() -> None:
+    oof = simulated()
+    low, high = cross_interval(oof, oof.predicted)
+    for fold in range(5):
+        other_low, other_high = cross_interval(other_truths(oof, fold), oof.predicted)
+        here = oof.fold == fold
+        np.testing.assert_array_equal(other_low[here], low[here])
+        np.testing.assert_array_equal(other_high[here], high[here])
+        assert np.all((other_high - other_low)[~here] > (high - low)[~here])
+
+
+def test_the_correction_is_a_line_per_sex_by_hand() -> None:
+    oof = simulated(folds=2)
+    lines, corrected = correct(oof)
+    boys = oof.sex == str(Sex.MALE)
+    assert lines["male"] == fit_line(oof.predicted[boys], oof.truth[boys])
+    here, others = boys & (oof.fold == 0), boys & (oof.fold == 1)
+    slope, offset = fit_line(oof.predicted[others], oof.truth[others])
+    np.testing.assert_allclose(corrected[here], slope * oof.predicted[here] + offset)
+    assert np.abs(corrected - oof.truth).mean() < np.abs(oof.predicted - oof.truth).mean() - 3
+
+
+def test_intervals_are_centred_and_cover_as_promised() -> None:
+    oof = simulated(2000)
+    _, corrected = correct(oof)
+    low, high = cross_interval(oof, corrected)
+    np.testing.assert_allclose((low + high) / 2, corrected)
+    covered = (oof.truth >= low) & (oof.truth <= high)
+    assert covered.mean() == pytest.approx(0.9, abs=0.02)
+    figures = measure(oof, corrected, low, high)
+    assert figures["intervals"]["all ages"]["coverage"]["estimate"] == pytest.approx(covered.mean())
+    expected = np.abs(corrected - oof.truth).mean()
+    assert figures["errors"]["both sexes, all ages"]["mae"]["estimate"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [lambda oof: replace(oof, fold=np.zeros(300, int)), lambda oof: replace(oof, sex=np.full(300, "male"))],
+    ids=["one fold", "one sex"],
+)
+def test_too_little_to_cross_fit_is_said(lacking: Callable[[OutOfFold], OutOfFold]) -> None:
+    with pytest.raises(ConfigError, match="two folds"):
+        correct(lacking(simulated()))
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> tuple[Path, Path]:
+    """A finder's run and an age run, complete."""
+    finder, age = tmp_path / "finder", tmp_path / "age"
+    for run in (finder, age):
+        run.mkdir()
+        (run / "graph.onnx").write_bytes(run.name.encode())
+        (run / "config.json").write_text(json.dumps({"input": {"height": 8, "width": 6}}))
+    write_oof(age / "oof.csv", simulated())
+    (age / "folds.csv").write_text("id,fold\n0,0\n")
+    return finder, age
+
+
+def write_oof(path: Path, oof: OutOfFold) -> None:
+    """Write the table as a run does."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "sex", "bone_age_months", "prediction", "spread", "fold"])
+        for row in zip(oof.ids, oof.sex, oof.truth, oof.predicted, oof.truth * 0, oof.fold, strict=True):
+            writer.writerow(row)
+
+
+def assembled(runs: tuple[Path, Path], out: Path) -> Bundle:
+    return assemble(*runs, out, name="trial", version="1", data="drawn hands")
+
+
+def test_a_bundle_holds_graphs_calibration_figures_and_the_split(
+    runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    bundle = assembled(runs, tmp_path / "out")
+    oof = read_oof(runs[1] / "oof.csv")
+    lines, corrected = correct(oof)
+    method = bundle.manifest["methods"]["hand_regression"]
+    assert {sex: tuple(line) for sex, line in method["correction"].items()} == lines
+    assert method["mae_months_uncorrected"] == pytest.approx(np.abs(oof.predicted - oof.truth).mean())
+    assert bundle.manifest["images"] == 300
+    assert bundle.graph("hand_regression").read_bytes() == b"age"
+    assert bundle.graph("hand_finder").read_bytes() == b"finder"
+    assert set(bundle.manifest["checksums"]) == {
+        "hand_finder.onnx",
+        "hand_regression.onnx",
+        "folds.csv",
+        "oof.csv",
+    }
+    low, high = interval(Findings("any", 120.0), method["calibration"])
+    half = float(fit_scale(corrected, oof.truth).half_width(np.array([120.0]))[0])
+    assert (high - low) / 2 == pytest.approx(half)
+
+
+def test_the_shipped_table_holds_the_cross_fitted_predictions(
+    runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    bundle = assembled(runs, tmp_path / "out")
+    oof = read_oof(runs[1] / "oof.csv")
+    _, corrected = correct(oof)
+    low, high = cross_interval(oof, corrected)
+    with (bundle.path / "oof.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for column, values in (("prediction", corrected), ("lower", low), ("upper", high)):
+        np.testing.assert_allclose([float(row[column]) for row in rows], values, atol=6e-4)
+    assert [row["id"] for row in rows] == list(oof.ids)
+
+
+def test_a_correction_that_does_not_help_is_left_out(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    oof = simulated()
+    rng = np.random.default_rng(1)
+    exact = replace(oof, predicted=oof.truth + np.where(rng.random(300) < 0.5, -5.0, 5.0))
+    write_oof(runs[1] / "oof.csv", exact)
+    method = assembled(runs, tmp_path / "out").manifest["methods"]["hand_regression"]
+    errors = np.abs(correct(exact)[1] - exact.truth).mean()
+    assert (method["correction"] == {}) == (errors >= 5.0)
+    assert method["figures_out_of_fold"]["errors"]["both sexes, all ages"]["mae"]["estimate"] <= 5.0
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "finder/graph.onnx",
+        "finder/config.json",
+        "age/graph.onnx",
+        "age/config.json",
+        "age/oof.csv",
+        "age/folds.csv",
+    ],
+)
+def test_half_a_run_makes_no_bundle(runs: tuple[Path, Path], tmp_path: Path, name: str) -> None:
+    (tmp_path / name).unlink()
+    with pytest.raises(ConfigError, match=name):
+        assembled(runs, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
