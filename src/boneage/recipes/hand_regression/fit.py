@@ -35,6 +35,9 @@ from boneage.training.fit import Loop, Sample, fit, predict
 
 logger = logging.getLogger(__name__)
 
+WEIGHTS = "weights.pt"
+FINAL = "final"
+
 
 @dataclass(frozen=True)
 class Example:
@@ -144,7 +147,11 @@ def train_recipe(job: TrainJob, recipe: Recipe) -> Path:
         for task in tasks:
             _train_fold(task)
     _write_oof(job, rows, folds)
-    _export(job, recipe, wanted)
+    if recipe.schedule.final_epochs:
+        _train_final(_FoldTask(job, recipe, wanted[0], hands))
+        _export(job, recipe, [FINAL])
+    else:
+        _export(job, recipe, [f"fold{fold}" for fold in wanted])
     return job.out
 
 
@@ -228,9 +235,31 @@ def _train_fold(task: _FoldTask) -> None:
     ages = np.array([example.age_months for example in train_on])
     loop = replace(loop_of(recipe), seed=recipe.schedule.seed + task.fold)
     net = fit(build_net(recipe, ages), loop, len(train_on), TrainingViews(train_on, recipe), folder)
-    _save(net, folder / "weights.pt")
+    _save(net, folder / WEIGHTS)
     held_out = _examples([row for row in rows if folds[row.id] == task.fold], task.hands)
     _write_predictions(folder / "predictions.csv", net, held_out, recipe)
+
+
+def _train_final(task: _FoldTask) -> None:
+    """Train a fold's network on with all images, the ones held out of it too, unless that is done already.
+
+    No image is left to measure the result on: the folds' errors are an upper estimate of its own.
+    """
+    job, recipe = task.job, task.recipe
+    folder, schedule = job.out / FINAL, recipe.schedule
+    if (folder / WEIGHTS).exists():
+        return
+    folder.mkdir(exist_ok=True)
+    torch.set_num_threads(schedule.threads)
+    examples = _examples([row for row in read_manifest(job.data) if row.id in task.hands], task.hands)
+    stage = replace(schedule.stages[-1], epochs=schedule.final_epochs)
+    final = replace(
+        recipe,
+        schedule=replace(schedule, stages=(stage,), seed=schedule.seed + schedule.folds),
+        optimiser=replace(recipe.optimiser, learning_rate=schedule.final_learning_rate),
+    )
+    net = _load(recipe, job.out / f"fold{task.fold}")
+    _save(fit(net, loop_of(final), len(examples), TrainingViews(examples, final), folder), folder / WEIGHTS)
 
 
 def _save(net: AgeNet, path: Path) -> None:
@@ -267,14 +296,20 @@ def _write_oof(job: TrainJob, rows: Sequence[Row], folds: dict[str, int]) -> Non
                 writer.writerow([row.id, row.sex, row.bone_age_months, *predicted[row.id], folds[row.id]])
 
 
-def _export(job: TrainJob, recipe: Recipe, members: Sequence[int]) -> None:
-    nets = []
-    for fold in members:
-        saved = torch.load(job.out / f"fold{fold}" / "weights.pt", weights_only=True)
-        plain = replace(recipe, network=replace(recipe.network, pretrained="none"))
-        net = build_net(plain, np.array(saved["ages"]))
-        net.load_state_dict(saved["state"])
-        nets.append(net.eval())
-    size = (recipe.input.height, recipe.input.width)
-    examples = {"image": torch.rand(2, 1, *size), "sex": torch.tensor([[0.0], [1.0]])}
-    export_graph(AgeEnsemble(nets).eval(), examples, ("age_months", "spread_months"), job.out / "graph.onnx")
+def _load(recipe: Recipe, folder: Path) -> AgeNet:
+    """Return a trained network of a run."""
+    saved = torch.load(folder / WEIGHTS, weights_only=True)
+    plain = replace(recipe, network=replace(recipe.network, pretrained="none"))
+    net = build_net(plain, np.array(saved["ages"]))  # mean and spread of its ages are part of the state
+    net.load_state_dict(saved["state"])
+    return net.eval()
+
+
+def _export(job: TrainJob, recipe: Recipe, folders: Sequence[str]) -> None:
+    """Write the networks of some folders of a run side by side as one graph."""
+    ensemble = AgeEnsemble([_load(recipe, job.out / folder) for folder in folders])
+    examples = {
+        "image": torch.rand(2, 1, recipe.input.height, recipe.input.width),
+        "sex": torch.tensor([[0.0], [1.0]]),
+    }
+    export_graph(ensemble.eval(), examples, ("age_months", "spread_months"), job.out / "graph.onnx")
