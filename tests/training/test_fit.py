@@ -153,12 +153,13 @@ def test_the_network_comes_back_ready_to_predict(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
 def test_frozen_parts_keep_weights_and_batch_norm_statistics(tmp_path: Path, ema_decay: float) -> None:
     net = small()
-    net.backbone.freeze(0 + 1)
+    net.backbone.freeze(1)
     before = state(net)
     after = state(fit(net, replace(LOOP, ema_decay=ema_decay), COUNT, NoisyViews(), tmp_path))
     kept = [name for name in before if name.startswith("backbone.")]
     assert len(kept) >= 12
-    assert all(torch.equal(before[name], after[name]) for name in kept)
+    for name in kept:  # an average of what never changes is the same but for its rounding
+        torch.testing.assert_close(before[name], after[name], rtol=1e-6 if ema_decay else 0, atol=0, msg=name)
     assert not torch.equal(before["output.weight"], after["output.weight"])
 
 
@@ -185,8 +186,8 @@ def test_eight_drawn_hands_are_learnt_by_heart(tmp_path: Path, head: str) -> Non
         create_backbone("test_resnet"), head, age_mean=ages.mean(), age_std=ages.std(), sex_width=8, hidden=64
     )
     loss = "mse" if head == "regression" else "distribution"
-    loop = replace(LOOP, epochs=60, batch=8, loss=loss, learning_rate=2e-3, head_factor=1.0)
-    net = fit(net, loop, 8, lambda index, _: samples[index], tmp_path)
+    loop = replace(LOOP, epochs=15, batch=8, loss=loss, learning_rate=2e-3, head_factor=1.0)
+    net = fit(net, loop, 80, lambda index, _: samples[index % 8], tmp_path)
     sex = np.array([[sex] for _, sex, _ in samples], np.float32)
     found = predict(net, {"image": np.stack(images)[:, None], "sex": sex})["age_months"][:, 0]
     assert np.abs(found - ages).mean() < 5  # the ages' own spread about their mean is 50

@@ -60,6 +60,7 @@ class Backbone(nn.Module):
         self.frozen = (stem, *list(blocks.children())[:stages])
         for module in self.frozen:
             module.requires_grad_(False)
+            module.eval()
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode for everything that is not frozen."""

@@ -30,6 +30,7 @@ from boneage.models.heads import AgeNet
 logger = logging.getLogger(__name__)
 
 Net = TypeVar("Net", bound=nn.Module)
+Item = TypeVar("Item")
 Sample = tuple[NDArray[np.float32], float, float]
 
 
@@ -75,6 +76,16 @@ class _Samples(Dataset[tuple[Tensor, Tensor, Tensor]]):
         return torch.from_numpy(view)[None], torch.tensor([sex]), torch.tensor([age])
 
 
+def shuffled(samples: Dataset[Item], count: int, batch: int, seed: tuple[int, int]) -> DataLoader[Item]:
+    """Return a loader of whole batches whose order depends on `seed` alone.
+
+    A loader that shuffles by itself draws from its generator whenever it is iterated, which a resumed
+    training does once more.
+    """
+    order = np.random.default_rng(seed).permutation(count)
+    return DataLoader(samples, batch, sampler=order.tolist(), drop_last=True)
+
+
 class AgeTask(lightning.LightningModule):
     """Trains an `AgeNet`; learns no more than `Loop` says."""
 
@@ -86,10 +97,9 @@ class AgeTask(lightning.LightningModule):
         self.views = views
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor, Tensor]]:
-        """Return the loader of the current epoch; its order depends on seed and epoch alone."""
-        generator = torch.Generator().manual_seed(self.loop.seed * 1000 + self.current_epoch)
+        """Return the loader of the current epoch."""
         samples = _Samples(self.count, self.current_epoch, self.views)
-        return DataLoader(samples, self.loop.batch, shuffle=True, drop_last=True, generator=generator)
+        return shuffled(samples, self.count, self.loop.batch, (self.loop.seed, self.current_epoch))
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], _: int) -> Tensor:
         """Return the loss of one batch of views (N, 1, H, W), sexes (N, 1) and ages (N, 1)."""
@@ -170,7 +180,7 @@ def fit(net: AgeNet, loop: Loop, count: int, views: Views, folder: Path) -> AgeN
             f"{count} training images make no batch of {loop.batch}; set a smaller schedule.batch"
         )
     lightning.seed_everything(loop.seed, verbose=False)
-    task = AgeTask(channels_last(net), loop, count, views)
+    task = AgeTask(channels_last(net).train(), loop, count, views)  # Lightning trains in the mode it finds
     run(
         task,
         loop.epochs,
@@ -197,7 +207,10 @@ def run(
     precision: str = "32-true",
     clip_norm: float = 0.0,
 ) -> None:
-    """Run a task with a checkpoint `last.ckpt` in `folder` every epoch, from which a later call goes on."""
+    """Run a task with a checkpoint `last.ckpt` in `folder` every epoch, from which a later call goes on.
+
+    The task ends with the checkpoint's weights: the averaged ones where `ema_decay` > 0.
+    """
     callbacks: list[Callback] = [ModelCheckpoint(folder, filename="last", enable_version_counter=False)]
     if ema_decay:
         callbacks.append(EMAWeightAveraging(decay=ema_decay))
@@ -216,6 +229,8 @@ def run(
     )
     last = folder / "last.ckpt"
     trainer.fit(task, ckpt_path=str(last) if last.is_file() else None)
+    # A finished run that is called again would else keep the weights that were not averaged.
+    task.load_state_dict(torch.load(last, map_location=task.device, weights_only=True)["state_dict"])
 
 
 @torch.no_grad()

@@ -40,7 +40,7 @@ from boneage.recipes.hand_localisation.masks import cluster_masks
 from boneage.recipes.hand_localisation.samples import FinderSamples, LabelledHand
 from boneage.training.config import TrainJob, as_tree, named_config, read_config
 from boneage.training.export import export_graph
-from boneage.training.fit import channels_last, run
+from boneage.training.fit import channels_last, run, shuffled
 
 logger = logging.getLogger(__name__)
 
@@ -150,10 +150,9 @@ class FinderTask(lightning.LightningModule):
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor, Tensor]]:
         """Return the loader of the current epoch."""
-        training = self.recipe.training
-        generator = torch.Generator().manual_seed(training.seed * 1000 + self.current_epoch)
-        samples = _Samples(self.samples, self.current_epoch)
-        return DataLoader(samples, training.batch, shuffle=True, drop_last=True, generator=generator)
+        training, epoch = self.recipe.training, self.current_epoch
+        samples = _Samples(self.samples, epoch)
+        return shuffled(samples, len(samples), training.batch, (training.seed, epoch))
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], _: int) -> Tensor:
         """Return the loss of one batch."""
