@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import tomllib
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -277,6 +278,26 @@ def test_a_finished_run_is_not_trained_again(finished: TrainJob) -> None:
     assert (finished.out / "oof.csv").read_text() == before
     with pytest.raises(ConfigError, match="differs from the configuration given"):
         train(replace(finished, resume=True, overrides=(*OVERRIDES, "network.hidden=17")))
+
+
+@pytest.mark.slow
+def test_one_network_can_be_trained_on_with_all_images_and_exported_alone(
+    finished: TrainJob, tmp_path: Path
+) -> None:
+    import torch
+
+    from boneage.recipes.hand_regression.fit import train
+
+    run = Path(shutil.copytree(finished.out, tmp_path / "run"))
+    final = ("schedule.final_epochs=1", "schedule.final_learning_rate=1e-3")
+    train(replace(finished, out=run, resume=True, overrides=(*OVERRIDES, *final)))
+    inputs = {"image": np.zeros((3, 1, 64, 48), np.float32), "sex": np.zeros((3, 1), np.float32)}
+    assert open_graph(run / "graph.onnx", "onnxruntime", 1)(inputs)["age_months"].shape == (3, 1)
+    first, last = (torch.load(run / name / "weights.pt")["state"] for name in ("fold0", "final"))
+    norms = [name for name in first if name.endswith("num_batches_tracked")]
+    # Twelve images are three batches of four, seen in training mode.
+    assert norms and all(last[name] == first[name] + 3 for name in norms)
+    assert (run / "oof.csv").read_text() == (finished.out / "oof.csv").read_text()
 
 
 @pytest.mark.slow

@@ -163,6 +163,12 @@ def test_frozen_parts_keep_weights_and_batch_norm_statistics(tmp_path: Path, ema
     assert not torch.equal(before["output.weight"], after["output.weight"])
 
 
+def test_a_network_handed_over_in_eval_mode_is_trained_all_the_same(tmp_path: Path) -> None:
+    net = small()
+    after = state(fit(net.eval(), replace(LOOP, epochs=1), COUNT, NoisyViews(), tmp_path))
+    assert after["backbone.body.stem.1.num_batches_tracked"] == 2  # Lightning would have left it in eval mode
+
+
 def test_fewer_images_than_a_batch_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="3 training images make no batch of 4"):
         fit(small(), LOOP, 3, NoisyViews(), tmp_path)

@@ -231,13 +231,14 @@ def _train_fold(task: _FoldTask) -> None:
     torch.set_num_threads(recipe.schedule.threads)
     rows = [row for row in read_manifest(job.data) if row.id in task.hands]
     folds = read_folds(job.out / "folds.csv")
-    train_on = _examples([row for row in rows if folds[row.id] != task.fold], task.hands)
-    ages = np.array([example.age_months for example in train_on])
-    loop = replace(loop_of(recipe), seed=recipe.schedule.seed + task.fold)
-    net = fit(build_net(recipe, ages), loop, len(train_on), TrainingViews(train_on, recipe), folder)
-    _save(net, folder / WEIGHTS)
+    if not (folder / WEIGHTS).exists():
+        train_on = _examples([row for row in rows if folds[row.id] != task.fold], task.hands)
+        ages = np.array([example.age_months for example in train_on])
+        loop = replace(loop_of(recipe), seed=recipe.schedule.seed + task.fold)
+        net = fit(build_net(recipe, ages), loop, len(train_on), TrainingViews(train_on, recipe), folder)
+        _save(net, folder / WEIGHTS)
     held_out = _examples([row for row in rows if folds[row.id] == task.fold], task.hands)
-    _write_predictions(folder / "predictions.csv", net, held_out, recipe)
+    _write_predictions(folder / "predictions.csv", _load(recipe, folder), held_out, recipe)
 
 
 def _train_final(task: _FoldTask) -> None:
