@@ -16,7 +16,7 @@ from boneage.anatomy.keypoints import KNUCKLE, NAMES, TIPS, WRIST, decode_heatma
 from boneage.core.errors import NotAHand
 from boneage.core.types import Affine, Box, FloatArray, Hand, Notice, Radiograph, Side
 from boneage.imaging.enhance import stretch_contrast
-from boneage.imaging.geometry import letterbox
+from boneage.imaging.geometry import crop, letterbox
 
 FINDER_SIZE = 192
 FINDER_STRIDE = 4
@@ -40,11 +40,52 @@ MIN_CONFIDENCE_WRIST = 0.15
 MASK_LEVEL = 0.5
 SECOND_HAND_SHARE = 0.45
 
+SMALL_HAND = 0.55
+"""Share of the image's longer side under which a hand is looked at once more, closer."""
 
-def prepare_finder(radiograph: Radiograph) -> tuple[dict[str, FloatArray], Affine]:
-    """Return the finder graph's input and the map from source pixels to it."""
-    image, to_input = letterbox(stretch_contrast(radiograph.pixels), FINDER_SIZE)
-    return {"image": image[None, None].astype(np.float32)}, to_input
+CLOSER_FACTOR = 1.5
+"""Side of that closer look, in extents of the key points."""
+
+
+def prepare_finder(radiograph: Radiograph, region: Box | None = None) -> tuple[dict[str, FloatArray], Affine]:
+    """Return the finder graph's input and the map from source pixels to it.
+
+    Args:
+        radiograph: the image.
+        region: the part of it to look at; None is all of it.
+    """
+    pixels, to_region = radiograph.pixels, Affine.identity()
+    if region is not None:
+        pixels, to_region = crop(pixels, region)
+    image, to_input = letterbox(stretch_contrast(pixels), FINDER_SIZE)
+    return {"image": image[None, None].astype(np.float32)}, to_region.then(to_input)
+
+
+def closer_region(outputs: Mapping[str, FloatArray], to_input: Affine, shape: tuple[int, int]) -> Box | None:
+    """Return the part of the image worth a second look: around the key points of a small hand.
+
+    Args:
+        outputs: of the finder graph on the whole image.
+        to_input: source pixels -> graph input.
+        shape: height and width of the source image.
+
+    Returns:
+        A box in source pixels; None where the hand fills the image well, or there is none.
+
+    Raises:
+        NotAHand: there are two hands, of which the closer look would show one.
+    """
+    _refuse_second_hand(outputs["maps"][0][-1] > MASK_LEVEL)
+    cells, confidences = decode_heatmaps(outputs["maps"][0][:-1])
+    if float(np.median(confidences)) < MIN_CONFIDENCE:
+        return None
+    points = to_input.inverse()((cells + 0.5) * FINDER_STRIDE - 0.5)
+    low, high = points.min(axis=0), points.max(axis=0)
+    extent = float((high - low).max())
+    if extent > SMALL_HAND * max(shape) or extent < FINDER_SIZE / 4:
+        return None
+    centre, half = (low + high) / 2, extent * CLOSER_FACTOR / 2
+    return (*(centre - half), *(centre + half))  # type: ignore[return-value]
 
 
 def upright_frame(points: NDArray[np.float64]) -> tuple[Affine, bool]:

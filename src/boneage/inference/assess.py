@@ -16,10 +16,10 @@ import numpy as np
 
 from boneage import __version__
 from boneage.anatomy.hand_mask import hand_from_labels
-from boneage.anatomy.localise import decode_finder, prepare_finder
+from boneage.anatomy.localise import closer_region, decode_finder, prepare_finder
 from boneage.core.errors import ConfigError, RuntimeUnavailable, SexRequired
 from boneage.core.registry import METHODS, load
-from boneage.core.types import Assessment, FloatArray, Hand, Notice, Radiograph, Sex
+from boneage.core.types import Affine, Assessment, Box, FloatArray, Hand, Notice, Radiograph, Sex
 from boneage.imaging.enhance import stretch_contrast
 from boneage.imaging.quality import inspect
 from boneage.imaging.read import read
@@ -48,10 +48,16 @@ class Finder:
         Raises:
             NotAHand: none, or more than one.
         """
-        inputs, to_input = prepare_finder(radiograph)
-        with self._watch("find"):
-            outputs = self._run(inputs)
+        outputs, to_input = self._look(radiograph, None)
+        region = closer_region(outputs, to_input, radiograph.shape)
+        if region is not None:
+            outputs, to_input = self._look(radiograph, region)
         return decode_finder(outputs, to_input, radiograph.shape)
+
+    def _look(self, radiograph: Radiograph, region: Box | None) -> tuple[Mapping[str, FloatArray], Affine]:
+        inputs, to_input = prepare_finder(radiograph, region)
+        with self._watch("find"):
+            return self._run(inputs), to_input
 
 
 class Assessor:
