@@ -364,16 +364,15 @@ def test_table_2_is_the_papers_and_a_row_changes_what_it_names_alone() -> None:
     pytest.importorskip("torch", reason="the extra `train` is not installed")
     from boneage.recipes.hand_regression.reproduce import conditions, under
 
-    rows = conditions((64, 160, 224))
-    assert [row.paper_mae_months for row in rows] == [6.8, 6.5, 6.2, 8.5, 7.5, 7.4]
     recipe = read_config(FOLDER / "ablation.toml", Recipe)
+    sizes = (32, 64, recipe.schedule.stages[-1].height)
+    rows = conditions(sizes)
+    assert [row.paper_mae_months for row in rows] == [6.8, 6.5, 6.2, 8.5, 7.5, 7.4]
     whole = {row.name: as_tree(under(recipe, row)) for row in rows}
     assert whole["large"] == as_tree(recipe)
-    assert [whole[name]["schedule"]["stages"][0]["height"] for name in ("small", "middle", "large")] == [
-        64,
-        160,
-        224,
-    ]
+    for name, size in zip(("small", "middle", "large"), sizes, strict=True):
+        assert {stage["height"] for stage in whole[name]["schedule"]["stages"]} == {size}
+        assert whole[name]["input"]["height"] == whole[name]["input"]["width"] == size
 
     def changed(name: str) -> dict[str, object]:
         return {
