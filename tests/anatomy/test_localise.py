@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -11,12 +13,14 @@ from numpy.typing import NDArray
 
 from boneage.anatomy.keypoints import KNUCKLE, NAMES, TIPS, WRIST
 from boneage.anatomy.localise import (
+    CLOSER_FACTOR,
     FINDER_SIZE,
     FINDER_STRIDE,
     MARGIN_WRIST,
     MIN_CONFIDENCE,
     MIN_CONFIDENCE_OUT_OF_ORDER,
     MIN_CONFIDENCE_WRIST,
+    closer_region,
     decode_finder,
     hand_from_points,
     prepare_finder,
@@ -24,8 +28,9 @@ from boneage.anatomy.localise import (
     upright_frame,
 )
 from boneage.core.errors import NotAHand
-from boneage.core.types import Affine, FloatArray, Hand, Radiograph, Sex, Side
+from boneage.core.types import Affine, Box, FloatArray, Hand, Radiograph, Sex, Side
 from boneage.data.synthetic import DrawnHand, View, draw_hand
+from boneage.imaging.geometry import pad
 
 CELLS = FINDER_SIZE // FINDER_STRIDE
 DRAWN = {side: draw_hand(120.0, Sex.MALE, 0, View(shape=(320, 240), side=side)) for side in Side}
@@ -35,9 +40,9 @@ def points_of(hand: DrawnHand) -> NDArray[np.float64]:
     return np.array([hand.keypoints_px[name] for name in NAMES])
 
 
-def maps_of(hand: DrawnHand, confidence: float = 0.9) -> tuple[FloatArray, Affine]:
+def maps_of(hand: DrawnHand, confidence: float = 0.9, region: Box | None = None) -> tuple[FloatArray, Affine]:
     """What a finder without error would say of a drawn hand: maps (1, 22, 48, 48), and its input's map."""
-    _, to_input = prepare_finder(hand.radiograph)
+    _, to_input = prepare_finder(hand.radiograph, region)
     cells = (to_input(points_of(hand)) + 0.5) / FINDER_STRIDE - 0.5
     grid = np.arange(CELLS)
     gauss_x = np.exp(-0.5 * ((grid - cells[:, :1]) / 1.3) ** 2)
@@ -158,6 +163,53 @@ def test_without_a_mask_the_outline_is_the_upright_box() -> None:
     corners = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
     np.testing.assert_allclose(hand.to_upright(hand.outline_px), corners, atol=1e-5)
     assert all(hand.box_px[0] <= points_of(truth)[tip][0] < hand.box_px[2] for tip in TIPS)
+
+
+def small_hand() -> DrawnHand:
+    """A drawn hand in a corner of a film five times its size."""
+    drawn = DRAWN[Side.LEFT]
+    pixels, to_film = pad(drawn.pixels, 40, 600, 520, 80)
+    keypoints = {name: tuple(to_film(np.array(point))) for name, point in drawn.keypoints_px.items()}
+    mask = pad(drawn.mask.astype(np.float32), 40, 600, 520, 80)[0] > 0
+    return replace(drawn, pixels=pixels, keypoints_px=keypoints, mask=mask)
+
+
+def test_a_hand_that_fills_the_film_is_looked_at_once() -> None:
+    truth = DRAWN[Side.LEFT]
+    maps, to_input = maps_of(truth)
+    assert closer_region({"maps": maps}, to_input, truth.radiograph.shape) is None
+
+
+def test_a_small_hand_is_looked_at_closer_and_found_more_exactly() -> None:
+    truth = small_hand()
+    shape = truth.radiograph.shape
+    far, to_far = maps_of(truth)
+    region = closer_region({"maps": far}, to_far, shape)
+    assert region is not None
+    points = points_of(truth)
+    assert np.all(points > region[:2]) and np.all(points < region[2:])
+    side = np.ptp(points, axis=0).max() * CLOSER_FACTOR
+    assert (region[2] - region[0], region[3] - region[1]) == pytest.approx((side, side), rel=0.05)
+    near, to_near = maps_of(truth, region=region)
+
+    def error(hand: Hand) -> float:
+        found = np.array([*hand.keypoints_px.values()])
+        return float(np.linalg.norm(found - points, axis=1).mean())
+
+    near_hand = decode(near, to_near, truth)
+    assert error(near_hand) < 0.5 * error(decode(far, to_far, truth))
+    assert np.all(near_hand.outline_px >= 0) and np.all(near_hand.outline_px < shape[::-1])
+
+
+def test_no_hand_is_not_looked_at_closer_and_two_are_refused_before() -> None:
+    truth = small_hand()
+    weak, to_input = maps_of(truth, MIN_CONFIDENCE - 0.05)
+    assert closer_region({"maps": weak}, to_input, truth.radiograph.shape) is None
+    maps, to_input = maps_of(truth)
+    maps[0, -1] = 0
+    maps[0, -1, 5:40, 8:20] = maps[0, -1, 5:40, 28:40] = 0.9
+    with pytest.raises(NotAHand, match="more than one hand"):
+        closer_region({"maps": maps}, to_input, truth.radiograph.shape)
 
 
 def test_weak_joints_are_no_hand() -> None:

@@ -25,7 +25,7 @@ from boneage.core.errors import (
 )
 from boneage.core.types import Affine, Radiograph, Sex, Side
 from boneage.data.synthetic import View, draw_cut_off_hand, draw_foot, draw_hand, draw_two_hands
-from boneage.imaging.geometry import flip, rotate
+from boneage.imaging.geometry import flip, pad, rotate
 from boneage.imaging.read import read
 from boneage.inference.assess import Assessor, Finder
 from boneage.inference.bundle import Bundle
@@ -275,6 +275,23 @@ def test_every_stage_is_watched_in_order(bundle: Bundle, drawn: Radiograph) -> N
 
     Assessor(bundle, threads=1, watch=watch).assess(drawn)
     assert stages == ["read", "inspect", "localise", "find", "prepare", "run", "decode"]
+
+
+def test_a_small_hand_is_looked_at_twice_and_found(bundle: Bundle) -> None:
+    drawn = draw_hand(120.0, Sex.FEMALE, 0, View(shape=(500, 380), collimator=False))
+    pixels, to_film = pad(drawn.pixels, 450, 60, 100, 500, fill=float(np.median(drawn.pixels)))
+    stages: list[str] = []
+
+    def watch(stage: str) -> AbstractContextManager[object]:
+        stages.append(stage)
+        return nullcontext()
+
+    hand = Finder(bundle.graph("hand_finder"), watch=watch)(replace(drawn.radiograph, pixels=pixels))
+    assert stages == ["find", "find"]
+    truth = to_film(np.array([*drawn.keypoints_px.values()]))
+    found = np.array([hand.keypoints_px[name] for name in drawn.keypoints_px])
+    length = 1 / np.sqrt(abs(np.linalg.det(drawn.to_upright.matrix[:, :2])))
+    assert np.median(np.linalg.norm(found - truth, axis=1)) < 0.2 * length
 
 
 def test_a_finder_alone_finds_what_the_assessor_finds(

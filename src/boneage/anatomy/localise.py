@@ -85,7 +85,7 @@ def closer_region(outputs: Mapping[str, FloatArray], to_input: Affine, shape: tu
     if extent > SMALL_HAND * max(shape) or extent < FINDER_SIZE / 4:
         return None
     centre, half = (low + high) / 2, extent * CLOSER_FACTOR / 2
-    return (*(centre - half), *(centre + half))  # type: ignore[return-value]
+    return (*(centre - half), *(centre + half))
 
 
 def upright_frame(points: NDArray[np.float64]) -> tuple[Affine, bool]:
