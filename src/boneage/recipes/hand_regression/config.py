@@ -98,8 +98,9 @@ class ScheduleConfig:
         precision: Lightning's, `32-true` or `bf16-mixed`.
         folds: number of cross-validation folds.
         run_folds: which of them to train; empty trains all.
-        final_epochs: epochs at the last size for which the first fold's network is trained on with all
-            images, to be exported alone; 0 exports the folds' networks side by side.
+        final_epochs: epochs at the last size for which one fold's network is trained on with all images,
+            to be exported alone; 0 exports the folds' networks side by side.
+        final_fold: the fold whose network that is.
         final_learning_rate: peak rate of those epochs.
         processes: folds trained side by side.
         threads: of each process.
@@ -115,6 +116,7 @@ class ScheduleConfig:
     folds: int = 5
     run_folds: tuple[int, ...] = ()
     final_epochs: int = 0
+    final_fold: int = 0
     final_learning_rate: float = 1e-4
     processes: int = 1
     threads: int = 2

@@ -137,6 +137,7 @@ def train_recipe(job: TrainJob, recipe: Recipe) -> Path:
         )
     folds = _folds(job.out / "folds.csv", rows, recipe)
     hands = _locate(job, rows, recipe)
+    _check_final(recipe)
     wanted = recipe.schedule.run_folds or tuple(range(recipe.schedule.folds))
     tasks = [_FoldTask(job, recipe, fold, hands) for fold in wanted]
     if recipe.schedule.processes > 1:
@@ -148,11 +149,21 @@ def train_recipe(job: TrainJob, recipe: Recipe) -> Path:
             _train_fold(task)
     _write_oof(job, rows, folds)
     if recipe.schedule.final_epochs:
-        _train_final(_FoldTask(job, recipe, wanted[0], hands))
+        _train_final(_FoldTask(job, recipe, recipe.schedule.final_fold, hands))
         _export(job, recipe, [FINAL])
     else:
         _export(job, recipe, [f"fold{fold}" for fold in wanted])
     return job.out
+
+
+def _check_final(recipe: Recipe) -> None:
+    schedule = recipe.schedule
+    trained = schedule.run_folds or range(schedule.folds)
+    if schedule.final_epochs and schedule.final_fold not in trained:
+        raise ConfigError(
+            f"schedule.final_fold is {schedule.final_fold}, which is not trained; "
+            f"give one of {', '.join(map(str, trained))}, or final_epochs=0"
+        )
 
 
 @dataclass(frozen=True)
