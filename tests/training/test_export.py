@@ -58,6 +58,18 @@ def test_every_runtime_computes_what_torch_does_for_any_batch(
                 )
 
 
+def test_a_network_without_sex_exports_and_still_takes_it(tmp_path: Path) -> None:
+    backbone = create_backbone("test_resnet")
+    net = AgeNet(backbone, "regression", age_mean=120.0, age_std=40.0, sex_width=0, hidden=64).eval()
+    path = tmp_path / "graph.onnx"
+    export_graph(net, examples(), OUTPUTS, path)
+    for runtime in RUNTIMES:
+        inputs = {name: value.numpy() for name, value in examples().items()}
+        found = open_graph(path, runtime, 1)(inputs)
+        other = open_graph(path, runtime, 1)({**inputs, "sex": 1 - inputs["sex"]})
+        np.testing.assert_array_equal(found["age_months"], other["age_months"])
+
+
 def test_half_weights_halve_the_file_and_still_compute_in_float32(tmp_path: Path) -> None:
     net = ensemble()
     whole, half = tmp_path / "whole.onnx", tmp_path / "half.onnx"

@@ -80,7 +80,10 @@ class AgeNet(nn.Module):
 
     def forward(self, image: Tensor, sex: Tensor) -> tuple[Tensor, Tensor]:
         """Return age and spread, each (N, 1) in months."""
-        return self.ages(self.scores(image, sex))
+        age, spread = self.ages(self.scores(image, sex))
+        if self.embed_sex is None:
+            age = age + 0 * sex  # an input that nothing reads would vanish from the exported graph
+        return age, spread
 
 
 class AgeEnsemble(nn.Module):
