@@ -137,8 +137,11 @@ class Hand:
         side: which hand, by its shape (a palm-down view is assumed).
         outline_px: (N, 2) closed contour of the hand.
         keypoints_px: name -> point, names as in `anatomy.keypoints`.
+        epiphyses_px: `radius` and `ulna` -> centre of the growth plate's region; one that is not seen,
+            such as beyond a cut-off forearm, is absent.
         confidence: 0 to 1, how sure the localiser is that one whole hand is there.
         method: `fast` or `dfc`.
+        epiphyses_px: `radius`, `ulna` -> centre of the epiphysis' region, where it was found.
     """
 
     box_px: Box
@@ -150,6 +153,8 @@ class Hand:
     confidence: float
     method: str
     warnings: tuple[Notice, ...] = ()
+    epiphyses_px: Mapping[str, Point] = field(default_factory=_empty)
+    epiphyses_px: Mapping[str, Point] = field(default_factory=_empty)
 
 
 @dataclass(frozen=True, slots=True)
