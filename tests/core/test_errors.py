@@ -21,7 +21,7 @@ ALL = tree(BoneAgeError)
 
 def test_codes_are_unique() -> None:
     codes = [kind.code for kind in ALL]
-    assert len(set(codes)) == len(codes) == 15
+    assert len(set(codes)) == len(codes) == 18
 
 
 def depths(root: type[BoneAgeError], depth: int = 0) -> list[tuple[int, str]]:
@@ -48,6 +48,11 @@ def test_tables_name_only_codes_that_exist() -> None:
     [
         (errors.ConfigError, ExitCode.USAGE),
         (errors.SexRequired, ExitCode.USAGE),
+        (errors.TableMissing, ExitCode.USAGE),
+        (errors.WrongBones, ExitCode.USAGE),
+        (errors.UnknownGrade, ExitCode.USAGE),
+        (errors.NotApplicable, ExitCode.FAILED),
+        (errors.TableBroken, ExitCode.FAILED),
         (errors.UnreadableImage, ExitCode.FAILED),
         (errors.NotAHand, ExitCode.FAILED),
         (errors.ChecksumMismatch, ExitCode.FAILED),
@@ -66,6 +71,8 @@ def test_exit_codes(kind: type[BoneAgeError], code: ExitCode) -> None:
         (errors.SexRequired, 400),
         (errors.RuntimeUnavailable, 503),
         (errors.BundleError, 500),
+        (errors.TableBroken, 500),
+        (errors.NotApplicable, 422),
         (errors.DeliveryError, 500),
     ],
 )
@@ -75,6 +82,8 @@ def test_http_status(kind: type[BoneAgeError], status: int) -> None:
 
 def test_what_the_sender_can_mend_is_never_the_servers_fault() -> None:
     for kind in ALL:
+        if kind is errors.TableBroken:  # our own file, not the sender's request
+            continue
         if issubclass(kind, errors.InputError | errors.ConfigError | errors.StandardError):
             listed = kind.code in errors.HTTP_STATUS or kind is errors.StandardError
             assert listed and 400 <= http_status(kind("text")) < 500, kind

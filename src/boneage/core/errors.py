@@ -5,10 +5,15 @@
     │   ├── UnreadableImage    missing, empty, truncated or undecodable file
     │   ├── UnsupportedImage   readable, but of a kind that is refused (multi-frame, too large, too small)
     │   ├── NotAHand           no single, whole hand in the image
+    │   │   ├── SeveralHands   more than one hand, or hands that overlap
+    │   │   └── IncompleteHand a hand that is cut off, covered or lacks a part
     │   └── SexRequired        the method needs the sex and it is not known
     ├── StandardError          a scoring standard cannot answer
-    │   ├── TableMissing
-    │   └── UnknownGrade
+    │   ├── TableMissing       there is no such standard or table
+    │   ├── TableBroken        a table is not the one that was checked, is incomplete or out of order
+    │   ├── WrongBones         the bones are not the standard's: unknown, missing, or one twice
+    │   ├── UnknownGrade       the standard has no such grade for the bone
+    │   └── NotApplicable      a measurement is missing, or the child lies outside the standard's range
     ├── BundleError            the shipped model cannot be trusted or used
     │   ├── ChecksumMismatch
     │   └── Incompatible
@@ -64,6 +69,18 @@ class NotAHand(InputError):
     code = "not_a_hand"
 
 
+class SeveralHands(NotAHand):
+    """The image shows more than one hand."""
+
+    code = "several_hands"
+
+
+class IncompleteHand(NotAHand):
+    """The image shows a hand of which a part is cut off, covered or missing."""
+
+    code = "incomplete_hand"
+
+
 class SexRequired(InputError):
     """The method needs the patient's sex, and neither the caller nor the file gives it."""
 
@@ -77,15 +94,33 @@ class StandardError(BoneAgeError):
 
 
 class TableMissing(StandardError):
-    """The standard has no such table."""
+    """There is no such standard or table."""
 
     code = "table_missing"
+
+
+class TableBroken(StandardError):
+    """A standard's table is not the one that was checked, is incomplete or out of order."""
+
+    code = "table_broken"
+
+
+class WrongBones(StandardError):
+    """The bones given are not the standard's: unknown, missing, or one of them twice."""
+
+    code = "wrong_bones"
 
 
 class UnknownGrade(StandardError):
     """The standard has no such grade for the bone."""
 
     code = "unknown_grade"
+
+
+class NotApplicable(StandardError):
+    """A method needs a measurement that is not there, or does not reach the child's age."""
+
+    code = "not_applicable"
 
 
 class BundleError(BoneAgeError):
@@ -127,6 +162,9 @@ class DeliveryError(BoneAgeError):
 EXIT_CODES: dict[str, ExitCode] = {
     ConfigError.code: ExitCode.USAGE,
     SexRequired.code: ExitCode.USAGE,
+    TableMissing.code: ExitCode.USAGE,
+    WrongBones.code: ExitCode.USAGE,
+    UnknownGrade.code: ExitCode.USAGE,
 }
 """Exit code of an error's code, where it is not `ExitCode.FAILED`."""
 
@@ -135,11 +173,16 @@ HTTP_STATUS: dict[str, int] = {
     UnreadableImage.code: 415,
     UnsupportedImage.code: 422,
     NotAHand.code: 422,
+    SeveralHands.code: 422,
+    IncompleteHand.code: 422,
     SexRequired.code: 400,
     ConfigError.code: 400,
     StandardError.code: 400,
     TableMissing.code: 404,
+    TableBroken.code: 500,
+    WrongBones.code: 400,
     UnknownGrade.code: 400,
+    NotApplicable.code: 422,
     RuntimeUnavailable.code: 503,
 }
 """HTTP status of an error's code, where it is not 500."""

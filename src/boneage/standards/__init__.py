@@ -1,0 +1,1 @@
+"""Scoring standards: grades -> score -> age and back, bone-age SD scores and adult-height predictions."""
