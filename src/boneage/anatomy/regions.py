@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from boneage.core.types import Affine, Box, FloatArray, Hand, Radiograph
 from boneage.imaging.enhance import stretch_contrast
-from boneage.imaging.geometry import resize, warp
+from boneage.imaging.geometry import resize
 
 MIN_VISIBLE = 0.6
 """Share of a region's box that must lie in the image for the region to be read."""

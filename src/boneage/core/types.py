@@ -137,11 +137,10 @@ class Hand:
         side: which hand, by its shape (a palm-down view is assumed).
         outline_px: (N, 2) closed contour of the hand.
         keypoints_px: name -> point, names as in `anatomy.keypoints`.
-        epiphyses_px: `radius` and `ulna` -> centre of the growth plate's region; one that is not seen,
-            such as beyond a cut-off forearm, is absent.
         confidence: 0 to 1, how sure the localiser is that one whole hand is there.
         method: `fast` or `dfc`.
-        epiphyses_px: `radius`, `ulna` -> centre of the epiphysis' region, where it was found.
+        epiphyses_px: `radius`, `ulna` -> centre of the epiphysis' region; one that is not seen, such as
+            beyond a cut-off forearm, is absent.
     """
 
     box_px: Box
@@ -154,17 +153,25 @@ class Hand:
     method: str
     warnings: tuple[Notice, ...] = ()
     epiphyses_px: Mapping[str, Point] = field(default_factory=_empty)
-    epiphyses_px: Mapping[str, Point] = field(default_factory=_empty)
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """One bone's region: its box and, where a method graded it, its grades by standard."""
+    """One bone's region, and its grades where a method graded it.
+
+    Args:
+        bone: as in `standards.names`.
+        box_px: box around the growth plate.
+        grades: standard -> the most probable grade; a TW3 stage by its place from A, which is 0.
+        confidence: probability of that grade.
+        expected_grade: mean of the grade's distribution, on the scale of the method's own standard.
+    """
 
     bone: str
     box_px: Box
     grades: Mapping[str, float] = field(default_factory=_empty)
     confidence: float | None = None
+    expected_grade: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +193,16 @@ class Findings:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Assessment:
-    """The product's answer for one radiograph; every report is a pure function of it."""
+    """The product's answer for one radiograph; every report is a pure function of it.
+
+    Args:
+        bone_age_months: the answer: the direct bone age and the graded one combined, where both are there.
+        interval_months: that holds the reference reading with probability `coverage`.
+        ages: method -> its own bone age in months.
+        regions: the graded bones.
+        scores: standard -> `total`, `age_months` and what belongs to them (`recipes.graded_regions.grades`).
+        growth: `sd_score` and `adult_heights`, where age and measurements allow them (`inference.growth`).
+    """
 
     path: str
     sex: Sex
@@ -196,7 +212,8 @@ class Assessment:
     ages: Mapping[str, float]
     hand: Hand
     regions: tuple[Region, ...] = ()
-    scores: Mapping[str, Mapping[str, float]] = field(default_factory=_empty)
+    scores: Mapping[str, Mapping[str, Any]] = field(default_factory=_empty)
+    growth: Mapping[str, Any] = field(default_factory=_empty)
     chronological_age_months: float | None = None
     warnings: tuple[Notice, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=_empty)

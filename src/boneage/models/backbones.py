@@ -1,11 +1,12 @@
-"""Image backbones: (N, 1, H, W) radiographs in [0, 1] to pooled features (N, channels).
+"""Image backbones: (N, 1, H, W) radiographs in [0, 1] to features (N, channels), or maps of them.
 
-Any timm name works. Two names of our own load pretrained files that are not in timm's form.
+Any timm name works. Three names of our own load pretrained files that are not in timm's form.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,7 +42,7 @@ class Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map images (N, 1, H, W) in [0, 1] to features (N, channels)."""
+        """Map images (N, 1, H, W) in [0, 1] to features (N, channels), or maps (N, channels, h, w)."""
         standardised = (image - self.mean) / self.std
         features: Tensor = self.body(standardised.contiguous(memory_format=torch.channels_last))
         return features
@@ -70,33 +71,33 @@ class Backbone(nn.Module):
         return self
 
 
-def _pool(channels: int, *, activate: bool) -> list[nn.Module]:
+def _pool(channels: int, *, activate: bool, pooled: bool = True) -> list[nn.Module]:
     norm: list[nn.Module] = [nn.BatchNorm2d(channels), nn.ReLU()] if activate else []
-    return [*norm, nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return [*norm, nn.AdaptiveAvgPool2d(1), nn.Flatten()] if pooled else norm
 
 
-class _ResNetV2Stages3(nn.Module):
-    """ResNetV2-50 cut after its third stage (stride 16, 1024 channels)."""
+class _ResNetV2Stages(nn.Module):
+    """ResNetV2-50 cut after some of its stages (two: stride 8, 512 channels; three: stride 16, 1024)."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: int, *, pooled: bool) -> None:
         super().__init__()
         whole: Any = timm.create_model("resnetv2_50", num_classes=0)
         self.stem = nn.Sequential(
             nn.BatchNorm2d(3), whole.stem.conv, nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)
         )
-        self.stages = whole.stages[:3]
-        self.pool = nn.Sequential(*_pool(1024, activate=True))
+        self.stages = whole.stages[:count]
+        self.pool = nn.Sequential(*_pool(128 * 2**count, activate=True, pooled=pooled))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map standardised images (N, 3, H, W) to pooled features."""
-        pooled: Tensor = self.pool(self.stages(self.stem(image)))
-        return pooled
+        """Map standardised images (N, 3, H, W) to pooled features, or to maps."""
+        features: Tensor = self.pool(self.stages(self.stem(image)))
+        return features
 
 
 class MobileNetV2Features(nn.Module):
     """MobileNetV2 with the extra 1x1 stem block of the ONNX model zoo's file; no head."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, pooled: bool = True) -> None:
         super().__init__()
         from torchvision.models import mobilenet_v2
         from torchvision.ops import Conv2dNormActivation
@@ -105,7 +106,7 @@ class MobileNetV2Features(nn.Module):
         extra = Conv2dNormActivation(32, 32, kernel_size=1, activation_layer=nn.ReLU6)
         features[0] = nn.Sequential(features[0], extra)
         self.features = features
-        self.pool = nn.Sequential(*_pool(1280, activate=False))
+        self.pool = nn.Sequential(*_pool(1280, activate=False, pooled=pooled))
 
     def forward(self, image: Tensor) -> Tensor:
         """Map standardised images (N, 3, H, W) to pooled features."""
@@ -113,8 +114,9 @@ class MobileNetV2Features(nn.Module):
         return pooled
 
 
-_OWN_FORMS: dict[str, tuple[Callable[[], nn.Module], int]] = {
-    "resnetv2_50_stages3": (_ResNetV2Stages3, 1024),
+_OWN_FORMS: dict[str, tuple[Callable[..., nn.Module], int]] = {
+    "resnetv2_50_stages2": (partial(_ResNetV2Stages, 2), 512),
+    "resnetv2_50_stages3": (partial(_ResNetV2Stages, 3), 1024),
     "mobilenet_v2_zoo": (MobileNetV2Features, 1280),
 }
 
@@ -128,11 +130,13 @@ def _load(module: nn.Module, path: str) -> None:
     except SafetensorError as error:
         raise ConfigError(f"{file.name} is no safetensors file ({error}); give another file") from error
     own = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    kept = len(getattr(module, "stages", ()))
+    cut = tuple(f"stages.{stage}." for stage in range(kept, 4))  # a network that ends early leaves the rest
     misshapen = [name for name, tensor in state.items() if own.get(name, tensor.shape) != tensor.shape]
     if misshapen:
         raise ConfigError(f"{file.name} does not fit the backbone: other shapes of {misshapen[:3]}")
     missing, unexpected = module.load_state_dict(state, strict=False)
-    excess = [key for key in unexpected if not key.startswith(("classifier", "fc", "head"))]
+    excess = [key for key in unexpected if not key.startswith(("classifier", "fc", "head", *cut))]
     absent = [key for key in missing if not key.startswith("pool")]
     if excess or absent:
         raise ConfigError(
@@ -140,19 +144,20 @@ def _load(module: nn.Module, path: str) -> None:
         )
 
 
-def create_backbone(name: str, pretrained: str = "none") -> Backbone:
+def create_backbone(name: str, pretrained: str = "none", *, pooled: bool = True) -> Backbone:
     """Return a backbone by name.
 
     Args:
-        name: a timm name, `resnetv2_50_stages3` or `mobilenet_v2_zoo`.
+        name: a timm name, `resnetv2_50_stages2`, `resnetv2_50_stages3` or `mobilenet_v2_zoo`.
         pretrained: `none`, `timm` (its own download) or the path of a safetensors file.
+        pooled: features (N, channels), or else the maps (N, channels, H, W) that they are pooled from.
 
     Raises:
         ConfigError: unknown name, or a file that does not fit.
     """
     if name in _OWN_FORMS:
         build, channels = _OWN_FORMS[name]
-        body = build()
+        body = build(pooled=pooled)
         if pretrained == "timm":
             raise ConfigError(f"{name} has no timm weights; give a file or 'none'")
         mean, std = IMAGENET_MEAN, IMAGENET_STD
@@ -160,7 +165,8 @@ def create_backbone(name: str, pretrained: str = "none") -> Backbone:
         if not timm.is_model(name):
             known = ", ".join(_OWN_FORMS)
             raise ConfigError(f"unknown backbone {name!r}; give a timm name or one of {known}")
-        whole: Any = timm.create_model(name, pretrained=pretrained == "timm", num_classes=0)
+        pool: dict[str, Any] = {} if pooled else {"global_pool": ""}
+        whole: Any = timm.create_model(name, pretrained=pretrained == "timm", num_classes=0, **pool)
         body = whole
         channels = int(getattr(whole, "head_hidden_size", None) or whole.num_features)
         mean, std = (

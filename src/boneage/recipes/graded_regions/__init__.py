@@ -1,0 +1,1 @@
+"""Paper 3: grade thirteen bones (and two carpals), score them, and read an age from the score."""
