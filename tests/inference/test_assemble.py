@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from boneage.core.errors import ConfigError
-from boneage.core.types import Findings, Sex
+from boneage.core.types import Sex
 from boneage.inference.assemble import OutOfFold, assemble, correct, cross_interval, measure, read_oof
 from boneage.inference.bundle import Bundle
-from boneage.inference.conclude import interval
+from boneage.inference.conclude import half_width
 from boneage.metrics.conformal import fit_line, fit_scale
 
 
@@ -136,9 +136,8 @@ def test_a_bundle_holds_graphs_calibration_figures_and_the_split(
         "folds.csv",
         "oof.csv",
     }
-    low, high = interval(Findings("any", 120.0), method["calibration"])
     half = float(fit_scale(corrected, oof.truth).half_width(np.array([120.0]))[0])
-    assert (high - low) / 2 == pytest.approx(half)
+    assert half_width(120.0, method["calibration"]) == pytest.approx(half)
 
 
 def test_the_shipped_table_holds_the_cross_fitted_predictions(
@@ -181,4 +180,47 @@ def test_half_a_run_makes_no_bundle(runs: tuple[Path, Path], tmp_path: Path, nam
     (tmp_path / name).unlink()
     with pytest.raises(ConfigError, match=name):
         assembled(runs, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def grades(runs: tuple[Path, Path]) -> Path:
+    """A grading run on the folds of the age run, with errors of its own; it left two hands out."""
+    run = runs[0].with_name("grades")
+    run.mkdir()
+    (run / "graph.onnx").write_bytes(b"grades")
+    (run / "config.json").write_text(json.dumps({"input": {"side": 8}}))
+    (run / "folds.csv").write_text("id,fold\n0,0\n")
+    oof = simulated()
+    noise = np.random.default_rng(3).normal(0, 6, 300)
+    graded = replace(oof, predicted=oof.truth + noise).take(np.arange(300) >= 2)
+    write_oof(run / "oof.csv", graded)
+    return run
+
+
+def test_a_second_method_is_joined_by_cross_fitted_weights(
+    runs: tuple[Path, Path], grades: Path, tmp_path: Path
+) -> None:
+    bundle = assemble(*runs, tmp_path / "out", grades_run=grades, name="trial", version="1", data="drawn")
+    manifest = bundle.manifest
+    assert bundle.graph("graded_regions").read_bytes() == b"grades"
+    assert manifest["images"] == 298
+    parts = [manifest["methods"][name] for name in ("hand_regression", "graded_regions")]
+
+    def mae(settings: dict[str, dict[str, dict[str, dict[str, dict[str, float]]]]]) -> float:
+        return settings["figures_out_of_fold"]["errors"]["both sexes, all ages"]["mae"]["estimate"]
+
+    assert mae(manifest["combination"]) < min(map(mae, parts)) - 0.3
+    with (bundle.path / "oof.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    error = np.mean([abs(float(row["prediction"]) - float(row["bone_age_months"])) for row in rows])
+    assert error == pytest.approx(mae(manifest["combination"]), abs=1e-3)
+    assert all(float(row["hand_regression"]) and float(row["graded_regions"]) for row in rows)
+
+
+def test_runs_on_other_folds_are_not_joined(runs: tuple[Path, Path], grades: Path, tmp_path: Path) -> None:
+    oof = read_oof(grades / "oof.csv")
+    write_oof(grades / "oof.csv", replace(oof, fold=(oof.fold + 1) % 5))
+    with pytest.raises(ConfigError, match="folds"):
+        assemble(*runs, tmp_path / "out", grades_run=grades, name="trial", version="1", data="drawn")
     assert not (tmp_path / "out").exists()

@@ -1,16 +1,34 @@
-"""The interval around an age: by hand, symmetric inside the limits and cut at them."""
+"""Joining the methods' ages: by hand, inside the limits, and warning where they disagree."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boneage.core.types import Findings
-from boneage.inference.conclude import interval
+from boneage.core.types import Sex
+from boneage.inference.conclude import conclude, half_width
 from boneage.metrics.conformal import ConformalScale
 
-CALIBRATION = {"quantile": 2.0, "ages_months": [24.0, 48.0, 192.0], "widths_months": [4.0, 8.0, 6.0]}
+CALIBRATION = {
+    "coverage": 0.9,
+    "quantile": 2.0,
+    "ages_months": [24.0, 48.0, 192.0],
+    "widths_months": [4.0, 8.0, 6.0],
+}
+NARROW = {**CALIBRATION, "quantile": 1.0}
+ONE: dict[str, Any] = {"method": "direct", "methods": {"direct": {"calibration": CALIBRATION}}}
+TWO: dict[str, Any] = {
+    "method": "direct",
+    "methods": {"direct": {"calibration": CALIBRATION}, "graded": {"calibration": CALIBRATION}},
+    "combination": {
+        "weights": {"female": {"direct": 0.4, "graded": 0.6}, "male": {"direct": 1.0, "graded": 0.0}},
+        "offsets_months": {"female": 1.0, "male": -2.0},
+        "calibration": NARROW,
+    },
+}
 
 
 @pytest.mark.parametrize(
@@ -24,19 +42,47 @@ CALIBRATION = {"quantile": 2.0, "ages_months": [24.0, 48.0, 192.0], "widths_mont
         (236.0, (224.0, 240.0)),
     ],
 )
-def test_by_hand(age: float, expected: tuple[float, float]) -> None:
-    assert interval(Findings("any", age), CALIBRATION) == pytest.approx(expected)
+def test_one_method_by_hand(age: float, expected: tuple[float, float]) -> None:
+    concluded = conclude({"direct": age}, Sex.FEMALE, ONE)
+    assert concluded.age_months == age
+    assert concluded.interval_months == pytest.approx(expected)
+    assert concluded.coverage == 0.9
+    assert concluded.warnings == ()
 
 
-@given(st.floats(0, 240))
-def test_the_age_lies_in_its_interval_within_the_limits(age: float) -> None:
-    low, high = interval(Findings("any", age), CALIBRATION)
-    assert 0 <= low <= age <= high <= 240
+@given(st.floats(-30, 300), st.floats(0, 240))
+def test_the_age_lies_in_its_interval_within_the_limits(direct: float, graded: float) -> None:
+    for sex in Sex:
+        concluded = conclude({"direct": direct, "graded": graded}, sex, TWO)
+        low, high = concluded.interval_months
+        assert 0 <= low <= concluded.age_months <= high <= 240
 
 
-def test_it_is_the_interval_that_was_fitted() -> None:
+def test_two_methods_are_weighed_by_sex_with_the_combinations_own_interval() -> None:
+    ages = {"direct": 100.0, "graded": 110.0}
+    girl, boy = (conclude(ages, sex, TWO) for sex in (Sex.FEMALE, Sex.MALE))
+    assert girl.age_months == pytest.approx(0.4 * 100 + 0.6 * 110 + 1)
+    assert boy.age_months == pytest.approx(98.0)
+    assert girl.interval_months[1] - girl.age_months == pytest.approx(half_width(girl.age_months, NARROW))
+
+
+def test_without_the_second_method_the_first_stands_alone() -> None:
+    concluded = conclude({"direct": 100.0}, Sex.MALE, TWO)
+    assert concluded.age_months == 100.0
+    assert concluded.interval_months[1] == pytest.approx(100.0 + half_width(100.0, CALIBRATION))
+
+
+def test_methods_that_lie_beyond_their_joint_interval_are_said() -> None:
+    joint = (half_width(100.0, CALIBRATION) ** 2 + half_width(122.0, CALIBRATION) ** 2) ** 0.5
+    assert 20.0 < joint < 22.0
+    (notice,) = conclude({"direct": 100.0, "graded": 122.0}, Sex.FEMALE, TWO).warnings
+    assert notice.code == "methods_disagree"
+    assert "direct (100 months) and graded (122 months)" in notice.text
+    assert not conclude({"direct": 100.0, "graded": 120.0}, Sex.FEMALE, TWO).warnings
+
+
+def test_it_is_the_width_that_was_fitted() -> None:
     scale = ConformalScale(0.9, 1.5, (24.0, 120.0, 192.0), (6.0, 9.0, 12.0))
     stored = {"quantile": 1.5, "ages_months": [24.0, 120.0, 192.0], "widths_months": [6.0, 9.0, 12.0]}
     for age in (30.0, 100.0, 150.0):
-        low, high = interval(Findings("any", age), stored)
-        assert (high - low) / 2 == pytest.approx(float(scale.half_width(age)))  # type: ignore[arg-type]
+        assert half_width(age, stored) == pytest.approx(float(scale.half_width(age)))  # type: ignore[arg-type]

@@ -37,7 +37,13 @@ def test_records_of_successes_and_failures_have_the_same_keys_and_are_json() -> 
     failed = failure_record(Failure.of("x.png", NotAHand("a foot")))
     assert failed.keys() - record.keys() == {"code"} and record.keys() <= failed.keys()
     assert record["regions"] == [
-        {"bone": "radius", "box_px": [1.0, 2.0, 3.0, 4.0], "grades": {"rus_chn": 7.0}, "confidence": 0.5}
+        {
+            "bone": "radius",
+            "box_px": [1.0, 2.0, 3.0, 4.0],
+            "grades": {"rus_chn": 7.0},
+            "confidence": 0.5,
+            "expected_grade": None,
+        }
     ]
     assert record["scores"]["rus_chn"] == {"total": 500.0, "age_months": None}
     assert record["hand"]["side"] == "left"

@@ -9,15 +9,27 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from boneage.cli.console import check_age, complain, parse_sex, print_json, rich_console, warn, write_file
+from boneage.cli.console import (
+    check_age,
+    complain,
+    note,
+    parse_sex,
+    print_json,
+    rich_console,
+    warn,
+    write_file,
+)
 from boneage.core.errors import EXIT_CODES, BoneAgeError, ConfigError, ExitCode
 
 if TYPE_CHECKING:
     from boneage.core.types import Assessment, Sex
     from boneage.inference.assess import Assessor
+    from boneage.inference.growth import Measurements
     from boneage.reporting.tabular import Failure
 
 PAGE_SUFFIXES = (".html", ".htm")
+STANDARDS = {"rus_chn": "RUS-CHN", "tw3": "TW3", "chn": "CHN"}
+"""Standard -> its column's title; ages in months, by the most probable grades."""
 
 
 @dataclass(slots=True)
@@ -33,13 +45,26 @@ class _Outcome:
 
         return [result for result in self.results if isinstance(result, Failure)]
 
+    @property
+    def assessments(self) -> list[Assessment]:
+        from boneage.core.types import Assessment
+
+        return [result for result in self.results if isinstance(result, Assessment)]
+
 
 def assess(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="PNG, JPEG, TIFF, WebP or DICOM.")],
     sex: Annotated[
         str | None, typer.Option(metavar="female|male", help="Also F or M; DICOM's own is used if absent.")
     ] = None,
-    age_months: Annotated[float | None, typer.Option(help="Chronological age, for the report.")] = None,
+    age_months: Annotated[float | None, typer.Option(help="Chronological age, for the SD score.")] = None,
+    height_cm: Annotated[float | None, typer.Option(help="Standing height, to predict the adult's.")] = None,
+    weight_kg: Annotated[float | None, typer.Option(help="Weight, which some predictions need.")] = None,
+    father_cm: Annotated[float | None, typer.Option(help="The father's height, likewise.")] = None,
+    mother_cm: Annotated[float | None, typer.Option(help="The mother's height, likewise.")] = None,
+    menarche: Annotated[
+        bool | None, typer.Option("--menarche/--no-menarche", help="Whether a girl's periods have begun.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list, an object an image.")] = False,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report of all images here.")] = None,
     localise: Annotated[
@@ -61,17 +86,22 @@ def assess(
     known_sex = parse_sex(sex)
     check_age(age_months)
     check_report(report)
+    patient = _patient(
+        known_sex, age_months, len(images), height_cm, weight_kg, father_cm, mother_cm, menarche
+    )
     try:
         assessor = _load(bundle, localise, runtime, threads)
     except BoneAgeError as error:
         if as_json:
             _print_records([_failure(path, error) for path in images])
         raise
-    outcome = _read_all(images, assessor, known_sex, age_months, with_report=report is not None)
+    outcome = _read_all(images, assessor, patient, with_report=report is not None)
     if as_json:
         _print_records(outcome.results)
     elif len(outcome.failures) < len(images):
         _print_table(outcome.results)
+        if len(images) == 1:
+            _print_details(outcome.assessments)
     if report is not None:
         from boneage.reporting import document
 
@@ -79,6 +109,37 @@ def assess(
         if not as_json:
             typer.echo(f"report: {report}")
     raise typer.Exit(_exit_code(outcome))
+
+
+@dataclass(frozen=True, slots=True)
+class _Patient:
+    """What is said of the patient on the command line."""
+
+    sex: Sex | None
+    age_months: float | None
+    measured: Measurements
+
+
+def _patient(
+    sex: Sex | None,
+    age_months: float | None,
+    images: int,
+    height_cm: float | None,
+    weight_kg: float | None,
+    father_cm: float | None,
+    mother_cm: float | None,
+    menarche: bool | None,
+) -> _Patient:
+    """Return the patient, or say which measurements do not go together."""
+    from boneage.inference.growth import Measurements
+
+    measured = Measurements(height_cm, weight_kg, father_cm, mother_cm, menarche)
+    given = [value is not None for value in (height_cm, weight_kg, father_cm, mother_cm, menarche)]
+    if any(given) and images > 1:
+        raise ConfigError("--height-cm and what goes with it belong to one patient: give one image")
+    if any(given) and height_cm is None:
+        raise ConfigError("an adult height is predicted from --height-cm: give it too")
+    return _Patient(sex, age_months, measured)
 
 
 def check_report(report: Path | None) -> None:
@@ -109,14 +170,12 @@ def _load(bundle: Path | None, localise: str, runtime: str, threads: int | None)
     return Assessor(Bundle.load(bundle), localise=localise, runtime=runtime, threads=threads)
 
 
-def _read_all(
-    images: Sequence[Path], assessor: Assessor, sex: Sex | None, age_months: float | None, with_report: bool
-) -> _Outcome:
+def _read_all(images: Sequence[Path], assessor: Assessor, patient: _Patient, with_report: bool) -> _Outcome:
     """Read every image; a failure is said on standard error as it happens and kept as a result."""
     outcome = _Outcome()
     for path in images:
         try:
-            assessment, article = _read(path, assessor, sex, age_months, with_report)
+            assessment, article = _read(path, assessor, patient, with_report)
         except BoneAgeError as error:
             failure = _failure(path, error)
             complain(failure.line)
@@ -130,12 +189,17 @@ def _read_all(
 
 
 def _read(
-    path: Path, assessor: Assessor, sex: Sex | None, age_months: float | None, with_report: bool
+    path: Path, assessor: Assessor, patient: _Patient, with_report: bool
 ) -> tuple[Assessment, list[str]]:
     from boneage.imaging.read import read
 
     radiograph = read(path)
-    assessment = assessor.assess(radiograph, sex=sex, chronological_age_months=age_months)
+    assessment = assessor.assess(
+        radiograph,
+        sex=patient.sex,
+        chronological_age_months=patient.age_months,
+        measured=patient.measured,
+    )
     if not with_report:
         return assessment, []
     from boneage.reporting import document
@@ -168,7 +232,7 @@ def _print_table(results: Sequence[Assessment | Failure]) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("image", overflow="fold")
-    for title in ("bone age", "months", "interval"):
+    for title in ("bone age", "months", "interval", *STANDARDS.values()):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("remarks", overflow="fold")
     for result in results:
@@ -185,12 +249,60 @@ def _cells(assessment: Assessment) -> tuple[str, ...]:
         years_and_months(assessment.bone_age_months),
         f"{assessment.bone_age_months:.1f}",
         f"{low:.1f} to {high:.1f} ({assessment.coverage:.0%})",
+        *(_months(assessment.ages.get(name)) for name in STANDARDS),
         ", ".join(notice.code for notice in assessment.warnings),
     )
 
 
 def _failed_cells(failure: Failure) -> tuple[str, ...]:
-    return failure.path, "-", "-", "-", f"{failure.status}: {failure.code}"
+    return failure.path, *"-" * (3 + len(STANDARDS)), f"{failure.status}: {failure.code}"
+
+
+def _months(age: float | None) -> str:
+    return "-" if age is None else f"{age:.0f}"
+
+
+def _print_details(assessments: Sequence[Assessment]) -> None:
+    """Print one image's grades, totals and growth."""
+    for assessment in assessments:
+        if assessment.regions:
+            _print_grades(assessment)
+        _print_growth(assessment)
+
+
+def _print_grades(assessment: Assessment) -> None:
+    from rich.table import Table
+
+    from boneage.standards.names import TW3_STAGES, Bone
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("bone")
+    for title in (*STANDARDS.values(), "confidence"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for region in assessment.regions:
+        shown = {name: f"{grade:g}" for name, grade in region.grades.items()}
+        if "tw3" in region.grades:
+            shown["tw3"] = TW3_STAGES[round(region.grades["tw3"])]
+        sure = "not graded" if region.confidence is None else f"{region.confidence:.0%}"
+        table.add_row(Bone(region.bone).readable, *(shown.get(name, "") for name in STANDARDS), sure)
+    totals = (assessment.scores.get(name) for name in STANDARDS)
+    table.add_row("total", *("-" if total is None else f"{total['total']:g}" for total in totals), "")
+    rich_console().print()
+    rich_console().print(table, markup=False)
+
+
+def _print_growth(assessment: Assessment) -> None:
+    growth = assessment.growth
+    if score := growth.get("sd_score"):
+        value = "none" if score["value"] is None else f"{score['value']:+.1f} SD"
+        typer.echo(
+            f"\nbone age against age: {value} {'; '.join([score.get('reference', ''), *score['remarks']])}"
+        )
+    heights = growth.get("adult_heights", {})
+    for item in heights.get("predictions", ()):
+        typer.echo(f"adult height, {item['edition']}: {item['height_cm']:.1f} cm")
+    for name, reason in heights.get("left_out", {}).items():
+        note(f"left out: {name} {reason}")
 
 
 def _exit_code(outcome: _Outcome) -> ExitCode:

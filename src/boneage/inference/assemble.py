@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -16,6 +17,7 @@ from boneage import __version__
 from boneage.core.errors import ConfigError
 from boneage.core.types import Sex
 from boneage.inference.bundle import Bundle, checksum, write_bundle
+from boneage.inference.combine import cross_fit, fit_combination
 from boneage.metrics.conformal import fit_line, fit_scale
 from boneage.metrics.subgroups import coverage_table, subgroup_table
 
@@ -32,16 +34,21 @@ class OutOfFold:
     predicted: Vector
     fold: NDArray[np.int64]
 
+    def take(self, wanted: NDArray[np.bool_]) -> OutOfFold:
+        """Return the cases chosen (N,)."""
+        ids = tuple(name for name, chosen in zip(self.ids, wanted, strict=True) if chosen)
+        return OutOfFold(ids, self.sex[wanted], self.truth[wanted], self.predicted[wanted], self.fold[wanted])
+
 
 def read_oof(path: Path) -> OutOfFold:
-    """Read `oof.csv` of a run.
+    """Read `oof.csv` of a run, in the order of its ids.
 
     Raises:
         ConfigError: the run has none.
     """
     try:
         with path.open(newline="") as file:
-            lines = list(csv.DictReader(file))
+            lines = sorted(csv.DictReader(file), key=lambda line: line["id"])
     except OSError as error:
         raise ConfigError(f"{path} cannot be read; train every fold of the run first") from error
     return OutOfFold(
@@ -96,12 +103,16 @@ def measure(oof: OutOfFold, predicted: Vector, lower: Vector, upper: Vector) -> 
     }
 
 
-def _write_oof(path: Path, oof: OutOfFold, predicted: Vector, lower: Vector, upper: Vector) -> None:
+def _write_oof(path: Path, answer: Answer, methods: Mapping[str, Vector]) -> None:
+    """Write the answer's out-of-fold table, with a column for every method's own age."""
+    oof = answer.oof
+    columns = (oof.truth, answer.ages, answer.lower, answer.upper, oof.fold, *methods.values())
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["id", "sex", "bone_age_months", "prediction", "lower", "upper", "fold"])
-        for values in zip(oof.ids, oof.sex, oof.truth, predicted, lower, upper, oof.fold, strict=True):
-            writer.writerow([f"{value:.3f}" if isinstance(value, float) else value for value in values])
+        head = ["id", "sex", "bone_age_months", "prediction", "lower", "upper", "fold", *methods]
+        writer.writerow(head)
+        for name, sex, *values in zip(oof.ids, oof.sex, *columns, strict=True):
+            writer.writerow([name, sex, *(f"{v:.3f}" if isinstance(v, float) else v for v in values)])
 
 
 def _configuration(run: Path) -> Any:
@@ -122,58 +133,133 @@ def _without_paths(value: Any) -> Any:
     return value
 
 
-def assemble(finder_run: Path, age_run: Path, out: Path, *, name: str, version: str, data: str) -> Bundle:
-    """Write a bundle from a hand-localisation run and a hand-regression run.
+@dataclass(frozen=True)
+class Answer:
+    """Out-of-fold ages (N,) of a method or of the combination, with their cross-fitted intervals (N,)."""
+
+    oof: OutOfFold
+    ages: Vector
+    lower: Vector
+    upper: Vector
+
+    @classmethod
+    def of(cls, oof: OutOfFold, ages: Vector) -> Answer:
+        """Return the ages with intervals whose width was fitted, for every fold, to the other folds."""
+        return cls(oof, ages, *cross_interval(oof, ages))
+
+    def settings(self) -> dict[str, Any]:
+        """Return the calibration for new images and the figures measured."""
+        return {
+            "calibration": asdict(fit_scale(self.ages, self.oof.truth)),
+            "figures_out_of_fold": measure(self.oof, self.ages, self.lower, self.upper),
+        }
+
+
+def assemble(
+    finder_run: Path,
+    age_run: Path,
+    out: Path,
+    *,
+    grades_run: Path | None = None,
+    name: str,
+    version: str,
+    data: str,
+) -> Bundle:
+    """Write a bundle from a hand-localisation run, a hand-regression run and a graded-regions run.
 
     Args:
         finder_run: folder of a `hand_localisation` run.
         age_run: folder of a `hand_regression` run.
         out: the bundle's folder.
+        grades_run: folder of a `graded_regions` run on the same folds; None makes a bundle without grades.
         name: the bundle's name.
         version: the bundle's version.
         data: what it was trained on and on what terms, one sentence.
 
     Raises:
-        ConfigError: a run is not complete.
+        ConfigError: a run is not complete, or the runs do not share their folds.
     """
     _require(finder_run, "config.json", "graph.onnx")
-    _require(age_run, "config.json", "folds.csv", "graph.onnx", "oof.csv")
-    oof = read_oof(age_run / "oof.csv")
-    lines, corrected = correct(oof)
-    plain = float(np.abs(oof.predicted - oof.truth).mean())
-    helps = float(np.abs(corrected - oof.truth).mean()) < plain
-    used = corrected if helps else oof.predicted
-    lower, upper = cross_interval(oof, used)
-    _write_oof(age_run / "oof_calibrated.csv", oof, used, lower, upper)
-    configuration = _configuration(age_run)
-    method = {
-        "input": configuration["input"],
-        "correction": lines if helps else {},
-        "calibration": asdict(fit_scale(used, oof.truth)),
-        "configuration": configuration,
-        "figures_out_of_fold": measure(oof, used, lower, upper),
-        "mae_months_uncorrected": plain,
-    }
-    manifest = {
-        "name": name,
-        "version": version,
-        "made": date.today().isoformat(),
-        "made_with": f"boneage {__version__}",
-        "data": data,
-        "images": len(oof.ids),
-        "intended_use": "research use only; not a medical device",
-        "method": "hand_regression",
-        "methods": {"hand_regression": method},
-        "localiser": _configuration(finder_run),
-        "graphs": {"hand_finder": "hand_finder.onnx", "hand_regression": "hand_regression.onnx"},
-    }
+    for run in filter(None, (age_run, grades_run)):
+        _require(run, "config.json", "folds.csv", "graph.onnx", "oof.csv")
+    direct, method = _direct(age_run)
+    answers, methods = {"hand_regression": direct}, {"hand_regression": method}
     files = {
         "hand_finder.onnx": finder_run / "graph.onnx",
         "hand_regression.onnx": age_run / "graph.onnx",
         "folds.csv": age_run / "folds.csv",
         "oof.csv": age_run / "oof_calibrated.csv",
     }
+    combination: dict[str, Any] = {}
+    answer = direct
+    if grades_run is not None:
+        answers["graded_regions"], methods["graded_regions"] = _graded(grades_run)
+        files["graded_regions.onnx"] = grades_run / "graph.onnx"
+        answer, combination = _combined(answers)
+    _write_oof(files["oof.csv"], answer, {key: _at(value, answer.oof) for key, value in answers.items()})
+    manifest = {
+        "name": name,
+        "version": version,
+        "made": date.today().isoformat(),
+        "made_with": f"boneage {__version__}",
+        "data": data,
+        "images": len(answer.oof.ids),
+        "intended_use": "research use only; not a medical device",
+        "method": "hand_regression",
+        "methods": methods,
+        **({"combination": combination} if combination else {}),
+        "localiser": _configuration(finder_run),
+        "graphs": {Path(file).stem: file for file in files if file.endswith(".onnx")},
+    }
     return write_bundle(out, manifest, files)
+
+
+def _direct(run: Path) -> tuple[Answer, dict[str, Any]]:
+    """Return the direct method's out-of-fold ages, corrected where that helps, and its settings."""
+    oof = read_oof(run / "oof.csv")
+    lines, corrected = correct(oof)
+    plain = float(np.abs(oof.predicted - oof.truth).mean())
+    helps = float(np.abs(corrected - oof.truth).mean()) < plain
+    answer = Answer.of(oof, corrected if helps else oof.predicted)
+    configuration = _configuration(run)
+    return answer, {
+        "input": configuration["input"],
+        "correction": lines if helps else {},
+        **answer.settings(),
+        "mae_months_uncorrected": plain,
+        "configuration": configuration,
+    }
+
+
+def _graded(run: Path) -> tuple[Answer, dict[str, Any]]:
+    """Return the grading method's out-of-fold ages, as the standard's table gives them, and its settings."""
+    oof = read_oof(run / "oof.csv")
+    answer = Answer.of(oof, oof.predicted)
+    configuration = _configuration(run)
+    return answer, {"input": configuration["input"], **answer.settings(), "configuration": configuration}
+
+
+def _combined(answers: Mapping[str, Answer]) -> tuple[Answer, dict[str, Any]]:
+    """Return the combination's cross-fitted ages over the images that all methods read, and its settings."""
+    first, *others = answers.values()
+    shared = np.array([all(name in other.oof.ids for other in others) for name in first.oof.ids])
+    oof = first.oof.take(shared)
+    for other in others:
+        folds = dict(zip(other.oof.ids, other.oof.fold, strict=True))
+        if any(folds[name] != fold for name, fold in zip(oof.ids, oof.fold, strict=True)):
+            raise ConfigError(
+                "the runs to combine do not share their folds; train both on one manifest and seed"
+            )
+    predicted = {name: _at(answer, oof) for name, answer in answers.items()}
+    answer = Answer.of(oof, cross_fit(predicted, oof.truth, oof.sex, oof.fold))
+    fitted = fit_combination(predicted, oof.truth, oof.sex)
+    return answer, {**asdict(fitted), **answer.settings()}
+
+
+def _at(answer: Answer, oof: OutOfFold) -> Vector:
+    """Return an answer's ages for the ids of a table, in its order."""
+    ages = dict(zip(answer.oof.ids, answer.ages, strict=True))
+    return np.array([ages[name] for name in oof.ids])
 
 
 def _require(run: Path, *names: str) -> None:

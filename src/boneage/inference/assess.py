@@ -1,13 +1,13 @@
 """The main job: one radiograph to one assessment.
 
-path -> read -> quality -> locate -> prepare -> run -> decode -> conclude. Nothing flows back.
+path -> read -> quality -> locate -> the direct age, and the graded bones -> conclude. Nothing flows back.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,17 @@ from boneage.imaging.enhance import stretch_contrast
 from boneage.imaging.quality import inspect
 from boneage.imaging.read import read
 from boneage.inference.bundle import Bundle
-from boneage.inference.conclude import interval
+from boneage.inference.conclude import conclude
+from boneage.inference.growth import Measurements, growth
+from boneage.inference.hand_grading import HandGrader
 from boneage.inference.runners import open_graph
+from boneage.inference.watch import Watch
+from boneage.recipes.graded_regions.grades import GradedHand
+from boneage.recipes.graded_regions.method import GradedRegions
 
 LOCALISERS = ("fast", "dfc")
-
-Watch = Callable[[str], AbstractContextManager[object]]
-"""Takes a stage's name and returns the context that the stage runs in: a clock, a trace, or nothing."""
+NOTHING_MEASURED = Measurements()
+NOT_GRADED = GradedHand((), {}, None)
 
 
 class Finder:
@@ -69,7 +73,7 @@ class Assessor:
         runtime: `onnxruntime` or `openvino`.
         threads: of the runtime; None takes the processors there are, at most 8.
         watch: what every stage runs in, by name: `read`, `inspect`, `localise` (and in it `find`, the
-            finder's graph), `prepare`, `run`, `decode`.
+            finder's graph), `prepare`, `run`, `decode`, and of the bones `crop`, `grade`, `score`.
 
     Raises:
         ConfigError: unknown localiser or runtime.
@@ -101,8 +105,9 @@ class Assessor:
         self._name = str(bundle.manifest["method"])
         settings = bundle.manifest["methods"][self._name]
         self._method = load(METHODS, self._name).from_settings(settings)
-        self._calibration: Mapping[str, Any] = settings["calibration"]
         self._run = open_graph(bundle.graph(self._method.graph), runtime, self.threads)
+        graded = GradedRegions.name in bundle.manifest["methods"]
+        self._grade = HandGrader(bundle, runtime, self.threads, watch) if graded else None
 
     def locate(self, radiograph: Radiograph) -> Hand:
         """Find the hand.
@@ -131,6 +136,7 @@ class Assessor:
         *,
         sex: Sex | None = None,
         chronological_age_months: float | None = None,
+        measured: Measurements = NOTHING_MEASURED,
     ) -> Assessment:
         """Assess one radiograph.
 
@@ -138,8 +144,10 @@ class Assessor:
             source: a file, or a radiograph already read.
             sex: the patient's; None takes the file's.
             chronological_age_months: the patient's; None takes the file's, where it has one.
+            measured: height and so on, from which an adult height is predicted.
 
         Raises:
+            ConfigError: a measurement is no child's.
             InputError: the image, or what is known of the patient, does not allow an assessment.
         """
         with self._watch("read"):
@@ -156,18 +164,27 @@ class Assessor:
                 Notice("sex_differs", f"the file says {radiograph.sex}; {sex} was given and used")
             )
         hand = self.locate(radiograph)
-        findings = self._findings(radiograph, hand, known_sex)
+        ages = {self._name: self._findings(radiograph, hand, known_sex).age_months}
+        graded = self._grade(radiograph, hand, known_sex) if self._grade else NOT_GRADED
+        if graded.age_months is not None:
+            ages[GradedRegions.name] = graded.age_months
+        concluded = conclude(ages, known_sex, self.bundle.manifest)
+        ages |= {name: float(score["age_months"]) for name, score in graded.scores.items()}
         age = chronological_age_months
+        age = age if age is not None else radiograph.chronological_age_months
         return Assessment(
             path=radiograph.path,
             sex=known_sex,
-            bone_age_months=findings.age_months,
-            interval_months=interval(findings, self._calibration),
-            coverage=float(self._calibration["coverage"]),
-            ages={self._name: findings.age_months},
+            bone_age_months=concluded.age_months,
+            interval_months=concluded.interval_months,
+            coverage=concluded.coverage,
+            ages=ages,
             hand=hand,
-            chronological_age_months=age if age is not None else radiograph.chronological_age_months,
-            warnings=(*warnings, *hand.warnings),
+            regions=graded.regions,
+            scores=graded.scores,
+            growth=growth(known_sex, concluded.age_months, ages.get("tw3"), age, measured),
+            chronological_age_months=age,
+            warnings=(*warnings, *hand.warnings, *graded.warnings, *concluded.warnings),
             provenance=self._provenance(radiograph),
         )
 
@@ -212,7 +229,7 @@ class Assessor:
                 top, left = int(y0 + row * (y1 - y0) / rows), int(x0 + column * (x1 - x0) / columns)
                 pixels[top : top + int(step) + 1, left : left + int(step) + 1] = fill
                 occluded = self._findings(replace(radiograph, pixels=pixels), assessment.hand, assessment.sex)
-                moved[row, column] = abs(occluded.age_months - assessment.bone_age_months)
+                moved[row, column] = abs(occluded.age_months - assessment.ages[self._name])
         return _spread_over(moved, assessment.hand.box_px, radiograph.shape)
 
 

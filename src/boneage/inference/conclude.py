@@ -1,4 +1,4 @@
-"""From findings to one bone age with an interval.
+"""From the methods' ages to one bone age with an interval.
 
 The interval is split-conformal on out-of-fold residuals (Vovk, Gammerman and Shafer 2005; cross
 -conformal after Barber et al. 2021): a residual is divided by the spread expected at its age, and
@@ -8,24 +8,85 @@ the quantile of those scores, times the spread at hand, is the interval's half w
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from boneage.core.types import Findings
+from boneage.core.types import Notice, Sex
 
 AGE_LIMITS_MONTHS = (0.0, 240.0)
 
 
-def interval(findings: Findings, calibration: Mapping[str, Any]) -> tuple[float, float]:
-    """Return the conformal interval (lower, upper) in months around a finding's age.
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """The answer: a bone age and the interval around it, in months, and what is doubtful about them."""
+
+    age_months: float
+    interval_months: tuple[float, float]
+    coverage: float
+    warnings: tuple[Notice, ...] = ()
+
+
+def half_width(age_months: float, calibration: Mapping[str, Any]) -> float:
+    """Return the half width in months of a method's interval around an age of its own.
 
     Args:
-        findings: age and spread.
+        age_months: the method's age.
         calibration: `quantile` of the scaled residuals; `ages_months` and `widths_months`, the residual's
             typical size by predicted age, between which is interpolated.
     """
-    width = float(np.interp(findings.age_months, calibration["ages_months"], calibration["widths_months"]))
-    half = float(calibration["quantile"]) * width
+    width = np.interp(age_months, calibration["ages_months"], calibration["widths_months"])
+    return float(calibration["quantile"]) * float(width)
+
+
+def conclude(ages: Mapping[str, float], sex: Sex, manifest: Mapping[str, Any]) -> Conclusion:
+    """Join the methods' ages.
+
+    Where all methods of the bundle's combination gave an age, they are weighed as it says; else the
+    main method's age stands alone, with its own interval.
+
+    Args:
+        ages: method -> bone age in months.
+        sex: whose weights to use.
+        manifest: of the bundle: `method`, `methods` with their `calibration`, perhaps `combination` with
+            `weights` (sex -> method -> weight), `offsets_months` (sex -> months) and `calibration`.
+    """
+    combination = manifest.get("combination")
+    main = str(manifest["method"])
+    age, calibration = ages[main], manifest["methods"][main]["calibration"]
+    if combination is not None and set(combination["weights"][sex]) <= set(ages):
+        weights = combination["weights"][sex]
+        age = (
+            sum(weight * ages[name] for name, weight in weights.items()) + combination["offsets_months"][sex]
+        )
+        calibration = combination["calibration"]
     low, high = AGE_LIMITS_MONTHS
-    return max(low, findings.age_months - half), min(high, findings.age_months + half)
+    age = float(np.clip(age, low, high))
+    half = half_width(age, calibration)
+    return Conclusion(
+        age,
+        (max(low, age - half), min(high, age + half)),
+        float(calibration["coverage"]),
+        _disagreement(ages, manifest),
+    )
+
+
+def _disagreement(ages: Mapping[str, float], manifest: Mapping[str, Any]) -> tuple[Notice, ...]:
+    """Warn where two methods lie further apart than their joint interval, the root of the summed squares."""
+    known = [
+        (name, ages[name], manifest["methods"][name]["calibration"])
+        for name in manifest["methods"]
+        if name in ages
+    ]
+    notices = []
+    for index, (name, age, calibration) in enumerate(known):
+        for other, other_age, other_calibration in known[index + 1 :]:
+            joint = float(np.hypot(half_width(age, calibration), half_width(other_age, other_calibration)))
+            if abs(age - other_age) > joint:
+                text = (
+                    f"{name} ({age:.0f} months) and {other} ({other_age:.0f} months) lie further apart than "
+                    f"their joint interval of {joint:.0f} months; look at the grades and the regions"
+                )
+                notices.append(Notice("methods_disagree", text))
+    return tuple(notices)

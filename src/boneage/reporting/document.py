@@ -8,9 +8,11 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from boneage.core.types import Assessment, FloatArray, Hand
+from boneage.core.types import Assessment, FloatArray, Region, Sex
 from boneage.reporting import overlay
 from boneage.reporting.tabular import Failure, plain, years_and_months
+from boneage.standards.names import TW3_STAGES, Bone
+from boneage.standards.scoring import standard
 
 FOOTER = "Research use only; not a medical device."
 DRAWN = "drawn_hand"
@@ -59,9 +61,10 @@ def article(assessment: Assessment, image: FloatArray, saliency: FloatArray | No
             f"<article><h2>{escape(assessment.path or 'Radiograph')}</h2>",
             *_notices(assessment),
             _answer(assessment),
-            _pictures(assessment.hand, image, saliency),
+            _pictures(assessment, image, saliency),
             *_ages(assessment),
             *_scores(assessment),
+            *_growth(assessment),
             _provenance(assessment),
             "</article>",
         ]
@@ -132,7 +135,8 @@ def _age_scale(assessment: Assessment) -> str:
     )
 
 
-def _pictures(hand: Hand, image: FloatArray, saliency: FloatArray | None) -> str:
+def _pictures(assessment: Assessment, image: FloatArray, saliency: FloatArray | None) -> str:
+    hand = assessment.hand
     legend = "".join(
         f'<span class="key" style="background:rgb({red},{green},{blue})"></span>{name}'
         for name, (blue, green, red) in (
@@ -147,6 +151,12 @@ def _pictures(hand: Hand, image: FloatArray, saliency: FloatArray | None) -> str
         f'<figure><img alt="Radiograph with the hand as found" src="{_image(overlay.outline(image, hand))}">'
         f"<figcaption>The hand as found:{legend}<br>{found}</figcaption></figure>"
     ]
+    if assessment.regions:
+        drawn = _image(overlay.graded_regions(image, assessment.regions))
+        figures.append(
+            f'<figure class="wide"><img alt="Radiograph with the graded regions" src="{drawn}">'
+            "<figcaption>Graded regions: RUS-CHN grades, of capitate and hamate CHN's</figcaption></figure>"
+        )
     if saliency is not None:
         figures.append(
             f'<figure><img alt="Map of the areas that the reading rests on" '
@@ -163,21 +173,84 @@ def _image(picture: overlay.Picture) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(overlay.jpeg(picture)).decode("ascii")
 
 
+METHOD_NAMES = {
+    "hand_regression": "Whole hand, direct",
+    "graded_regions": "Graded bones, expected RUS-CHN score",
+    "rus_chn": "RUS-CHN",
+    "tw3": "TW3-RUS",
+    "chn": "CHN",
+}
+"""Method or standard -> what a report calls it."""
+
+
 def _ages(assessment: Assessment) -> Iterator[str]:
     if len(assessment.ages) > 1:
         rows = [
-            (name, f"{years_and_months(age)} ({age:.1f} months)") for name, age in assessment.ages.items()
+            (METHOD_NAMES.get(name, name), f"{years_and_months(age)} ({age:.1f} months)")
+            for name, age in assessment.ages.items()
         ]
         yield "<h3>By method</h3>" + _table(("Method", "Bone age"), rows)
 
 
 def _scores(assessment: Assessment) -> Iterator[str]:
-    if assessment.scores:
-        rows = [
-            (name, ", ".join(f"{key} {value:g}" for key, value in score.items()))
-            for name, score in assessment.scores.items()
-        ]
-        yield "<h3>By standard</h3>" + _table(("Standard", "Score"), rows)
+    if not assessment.regions:
+        return
+    rows = [_bone_row(region, assessment.sex) for region in assessment.regions]
+    totals = assessment.scores
+    rows.append(("total", *(_total(totals.get(name)) for name in _SHEET), ""))
+    heads = ("Bone", *(METHOD_NAMES[name] for name in _SHEET), "Confidence")
+    yield "<h3>Grades and scores</h3>" + _table(heads, rows)
+    yield '<p class="soft">A grade, and in brackets its score. Confidence: the probability of the grade.</p>'
+    remarks = {remark: None for score in totals.values() for remark in score.get("remarks", ())}
+    if remarks:
+        yield '<ul class="soft">' + "".join(f"<li>{escape(remark)}</li>" for remark in remarks) + "</ul>"
+
+
+_SHEET = ("rus_chn", "tw3", "chn")
+
+
+def _bone_row(region: Region, sex: Sex) -> tuple[str, ...]:
+    bone = Bone(region.bone)
+    cells = []
+    for name in _SHEET:
+        grade = region.grades.get(name)
+        if grade is None:
+            cells.append("not graded" if not region.grades else "")
+            continue
+        points = standard(name).grade_score(sex, bone, grade)
+        shown = TW3_STAGES[round(grade)] if name == "tw3" else f"{grade:g}"
+        cells.append(f"{shown} ({points:g})")
+    confidence = "" if region.confidence is None else f"{region.confidence:.0%}"
+    return bone.readable, *cells, confidence
+
+
+def _total(score: Mapping[str, Any] | None) -> str:
+    if score is None:
+        return "not all graded"
+    return f"{score['total']:g}: {years_and_months(score['age_months'])}"
+
+
+def _growth(assessment: Assessment) -> Iterator[str]:
+    growth = assessment.growth
+    rows: list[tuple[str, str, str]] = []
+    if plates := growth.get("plates"):
+        ages = ", ".join(years_and_months(plate["age_months"]) for plate in plates)
+        rows.append(("Nearest Greulich-Pyle plates", ages, ""))
+    if score := growth.get("sd_score"):
+        value = "none" if score["value"] is None else f"{score['value']:+.1f} SD"
+        rows.append(
+            ("Bone age against age", value, "; ".join([score.get("reference", ""), *score["remarks"]]))
+        )
+    heights = growth.get("adult_heights", {})
+    for item in heights.get("predictions", ()):
+        error = item["residual_sd_cm"]
+        shown = f"{item['height_cm']:.1f} cm" + ("" if error is None else f" (SD {error:g})")
+        rows.append((f"Adult height, {item['edition']}", shown, "; ".join(item["remarks"])))
+    rows += [
+        (f"Adult height, {name}", "none", reason) for name, reason in heights.get("left_out", {}).items()
+    ]
+    if rows:
+        yield "<h3>Growth</h3>" + _table(("What", "Value", "Remarks"), rows)
 
 
 def _provenance(assessment: Assessment) -> str:

@@ -1,13 +1,15 @@
-"""Draw what was found onto the radiograph: hand box, outline, key points, and where the method looked."""
+"""Draw what was found onto the radiograph: hand, graded regions, and where the method looked."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from boneage.core.errors import DeliveryError
-from boneage.core.types import FloatArray, Hand
+from boneage.core.types import Box, FloatArray, Hand, Region
 
 Picture = NDArray[np.uint8]
 """(H, W, 3) 8-bit colour in OpenCV's order (blue, green, red)."""
@@ -15,6 +17,8 @@ Picture = NDArray[np.uint8]
 BOX_COLOUR = (40, 200, 255)
 OUTLINE_COLOUR = (200, 210, 60)
 KEYPOINT_COLOUR = (70, 90, 255)
+REGION_COLOUR = (90, 230, 120)
+UNGRADED_COLOUR = (90, 90, 255)
 HEAT_COLOURS = cv2.COLORMAP_INFERNO
 _HEAT_OPACITY = 0.75
 
@@ -40,6 +44,73 @@ def outline(image: FloatArray, hand: Hand, side_px: int = 900) -> Picture:
         cv2.circle(picture, point, (2 * width + 1) << _SHIFT, (0, 0, 0), -1, cv2.LINE_AA, _SHIFT)
         cv2.circle(picture, point, (2 * width) << _SHIFT, KEYPOINT_COLOUR, -1, cv2.LINE_AA, _SHIFT)
     return picture
+
+
+def graded_regions(image: FloatArray, regions: Sequence[Region], side_px: int = 1400) -> Picture:
+    """Return the radiograph with every bone's region and its RUS-CHN grade (CHN's for carpals) drawn on it.
+
+    Args:
+        image: (H, W) float32 in [0, 1], the source pixels.
+        regions: of the graded bones; one without grades is drawn in another colour with a question mark.
+        side_px: longest side of the picture.
+    """
+    picture, scale = _scaled(image, side_px)
+    width = max(1, round(side_px / 600))
+    shared = _shared_boxes(regions)
+    taken = [tuple(edge * scale for edge in box) for box, _ in shared]
+    for box, names in shared:
+        graded = all(region.grades for region in names)
+        colour = REGION_COLOUR if graded else UNGRADED_COLOUR
+        corners = _fixed_point(np.reshape(np.asarray(box, dtype=np.float64), (2, 2)), scale)
+        cv2.rectangle(picture, corners[0], corners[1], colour, width, cv2.LINE_AA, _SHIFT)
+        text = "  ".join(f"{region.bone} {grade_text(region)}" for region in names)
+        taken.append(_label(picture, text, tuple(edge * scale for edge in box), colour, taken))
+    return picture
+
+
+def grade_text(region: Region) -> str:
+    """Return a region's grade as people write it: RUS-CHN's, CHN's where RUS-CHN has none, or `?`."""
+    grade = region.grades.get("rus_chn", region.grades.get("chn"))
+    return "?" if grade is None else f"{grade:g}"
+
+
+def _shared_boxes(regions: Sequence[Region]) -> list[tuple[Box, list[Region]]]:
+    """Return boxes with their regions: metacarpal and phalanx meet in one joint and share its box."""
+    shared: dict[Box, list[Region]] = {}
+    for region in regions:
+        shared.setdefault(region.box_px, []).append(region)
+    return list(shared.items())
+
+
+def _label(
+    picture: Picture,
+    text: str,
+    box: tuple[float, ...],
+    colour: tuple[int, int, int],
+    taken: Sequence[tuple[float, ...]],
+) -> tuple[float, ...]:
+    """Write a text beside a box where it hides least of the boxes and texts there; return its own box."""
+    size = max(0.4, max(picture.shape[:2]) / 1500)
+    (wide, tall), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 2)
+    x0, y0, x1, y1 = (round(edge) for edge in box)
+    centre, middle = (x0 + x1 - wide) // 2, (y0 + y1 - tall) // 2
+    spots = ((x1 + 6, middle), (x0 - wide - 6, middle), (centre, y0 - tall - 8), (centre, y1 + 6))
+    height, width = picture.shape[:2]
+    boxes = []
+    for left, top in spots:
+        x, y = min(max(left, 2), width - wide - 3), min(max(top, 2), height - tall - 4)
+        boxes.append((x - 2, y - 2, x + wide + 2, y + tall + 3))
+    chosen = min(boxes, key=lambda spot: sum(_overlap(spot, other) for other in taken))
+    cv2.rectangle(picture, chosen[:2], chosen[2:], (0, 0, 0), -1)
+    at = (chosen[0] + 2, chosen[3] - 3)
+    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, colour, 2, cv2.LINE_AA)
+    return chosen
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """Return the area that two boxes share."""
+    wide, tall = (min(one[k + 2], other[k + 2]) - max(one[k], other[k]) for k in (0, 1))
+    return max(wide, 0.0) * max(tall, 0.0)
 
 
 def heat(image: FloatArray, saliency: FloatArray, side_px: int = 900) -> Picture:

@@ -58,7 +58,7 @@ def bland_altman_png(truth: Ages, prediction: Ages, sexes: Sequence[str], title:
     axes.set_xlabel("mean of reference and prediction (years)")
     axes.set_ylabel("prediction - reference (months)")
     axes.legend(loc="upper left", framealpha=0.9, edgecolor="none")
-    return _png(figure)
+    return png(figure)
 
 
 def error_by_age_png(truth: Ages, prediction: Ages, sexes: Sequence[str], title: str = "") -> bytes:
@@ -96,7 +96,7 @@ def error_by_age_png(truth: Ages, prediction: Ages, sexes: Sequence[str], title:
     axes.set_xlabel("reference age (years)")
     axes.set_ylabel("absolute error (months)")
     axes.legend(loc="upper right", framealpha=0.9, edgecolor="none")
-    return _png(figure)
+    return png(figure)
 
 
 _LABEL = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.0}
@@ -131,7 +131,8 @@ def _points_by_sex(axes: Axes, x: Ages, y: Ages, sexes: Sequence[str]) -> None:
         )
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """Return a figure as a PNG file; the same figure gives the same bytes."""
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()

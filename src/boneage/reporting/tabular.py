@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from boneage.core.errors import BoneAgeError, InputError
-from boneage.core.types import Assessment, Hand, Notice, Region
+from boneage.core.types import Assessment, Hand, Notice, Point, Region
 
 OK, REJECTED, FAILED = "ok", "rejected", "failed"
 """Status of an image: read; refused for what it is; not read for another reason."""
@@ -65,6 +65,7 @@ def assessment_record(assessment: Assessment) -> dict[str, Any]:
         "hand": _hand(assessment.hand),
         "regions": [_region(region) for region in assessment.regions],
         "scores": plain(assessment.scores),
+        "growth": plain(assessment.growth),
         "warnings": [_notice(notice) for notice in assessment.warnings],
         "provenance": plain(assessment.provenance),
     }
@@ -86,6 +87,7 @@ def failure_record(failure: Failure) -> dict[str, Any]:
         "hand": None,
         "regions": [],
         "scores": {},
+        "growth": {},
         "warnings": [],
         "provenance": {},
     }
@@ -108,10 +110,15 @@ def _hand(hand: Hand) -> dict[str, Any]:
     return {
         "box_px": [_number(edge, 1) for edge in hand.box_px],
         "side": None if hand.side is None else str(hand.side),
-        "keypoints_px": {name: [_number(x, 1), _number(y, 1)] for name, (x, y) in hand.keypoints_px.items()},
+        "keypoints_px": _points(hand.keypoints_px),
+        "epiphyses_px": _points(hand.epiphyses_px),
         "confidence": _number(hand.confidence, 3),
         "method": hand.method,
     }
+
+
+def _points(points: Mapping[str, Point]) -> dict[str, list[float | None]]:
+    return {name: [_number(x, 1), _number(y, 1)] for name, (x, y) in points.items()}
 
 
 def _region(region: Region) -> dict[str, Any]:
@@ -120,6 +127,7 @@ def _region(region: Region) -> dict[str, Any]:
         "box_px": [_number(edge, 1) for edge in region.box_px],
         "grades": plain(region.grades),
         "confidence": _number(region.confidence, 3),
+        "expected_grade": _number(region.expected_grade),
     }
 
 

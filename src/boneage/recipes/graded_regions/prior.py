@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,7 @@ def _own_table(bone: Bone, sex: Sex) -> Vector:
     return np.asarray(table[bones.index(bone)], dtype=np.float64)
 
 
+@cache
 def scores_of(name: str) -> Scores:
     """Return a standard's scores on the network's grades."""
     width = int(highest_grades().max()) + 1

@@ -1,0 +1,44 @@
+"""Grade the bones of a hand with a bundle's grading graph, all crops in one batch."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+from boneage.core.types import Hand, Radiograph, Sex
+from boneage.inference.bundle import Bundle
+from boneage.inference.runners import open_graph
+from boneage.inference.watch import Watch
+from boneage.recipes.graded_regions.grades import GradedHand, grade_hand
+from boneage.recipes.graded_regions.method import GradedRegions, readable
+
+
+class HandGrader:
+    """Grades hands; the graph is loaded once.
+
+    Args:
+        bundle: one that has the method `graded_regions`.
+        runtime: `onnxruntime` or `openvino`.
+        threads: of the runtime.
+        watch: what every stage runs in, by name: `crop`, `grade`, `score`.
+
+    Raises:
+        BundleError: the graph is missing or does not load.
+    """
+
+    def __init__(
+        self, bundle: Bundle, runtime: str = "onnxruntime", threads: int = 1, watch: Watch = nullcontext
+    ) -> None:
+        self._method = GradedRegions.from_settings(bundle.manifest["methods"][GradedRegions.name])
+        self._run = open_graph(bundle.graph(GradedRegions.graph), runtime, threads)
+        self._watch = watch
+
+    def __call__(self, radiograph: Radiograph, hand: Hand, sex: Sex) -> GradedHand:
+        """Return the hand's grades, scores and ages; bones outside the image are named, not guessed."""
+        with self._watch("crop"):
+            regions = self._method.regions(radiograph, hand)
+            seen = readable(regions)
+            inputs = self._method.prepare(radiograph, seen)
+        with self._watch("grade"):
+            outputs = self._run(inputs)
+        with self._watch("score"):
+            return grade_hand(regions, seen, self._method.decode(outputs), sex)
