@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -188,7 +189,6 @@ def assemble(
         "hand_finder.onnx": finder_run / "graph.onnx",
         "hand_regression.onnx": age_run / "graph.onnx",
         "folds.csv": age_run / "folds.csv",
-        "oof.csv": age_run / "oof_calibrated.csv",
     }
     combination: dict[str, Any] = {}
     answer = direct
@@ -196,7 +196,6 @@ def assemble(
         answers["graded_regions"], methods["graded_regions"] = _graded(grades_run)
         files["graded_regions.onnx"] = grades_run / "graph.onnx"
         answer, combination = _combined(answers)
-    _write_oof(files["oof.csv"], answer, {key: _at(value, answer.oof) for key, value in answers.items()})
     manifest = {
         "name": name,
         "version": version,
@@ -211,7 +210,10 @@ def assemble(
         "localiser": _configuration(finder_run),
         "graphs": {Path(file).stem: file for file in files if file.endswith(".onnx")},
     }
-    return write_bundle(out, manifest, files)
+    with TemporaryDirectory() as folder:
+        files["oof.csv"] = Path(folder) / "oof.csv"
+        _write_oof(files["oof.csv"], answer, {key: _at(value, answer.oof) for key, value in answers.items()})
+        return write_bundle(out, manifest, files)
 
 
 def _direct(run: Path) -> tuple[Answer, dict[str, Any]]:
