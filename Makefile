@@ -20,11 +20,11 @@ SEX ?=
 PYTEST_FLAGS ?=
 # More words for benchmarks/assess.py: make bench BENCH_FLAGS='--limit 10 --memory-images 0'
 BENCH_FLAGS ?=
-# For `make bundle`: pretrained weights, labelled hands that stay out of the finder's training, where runs go.
+# For `make bundle`: pretrained weights; key points, boxes and graded crops that people marked; where runs go.
 WEIGHTS ?= ../shared/weights
-KEYPOINTS ?= ../shared/data/keypoints/hand_keypoints.csv
+MARKED ?= ../shared/data
 RUNS ?= runs
-VERSION ?= 1.0.0
+VERSION ?= 1.1.0
 
 .PHONY: help demo test check format bench bundle wheel clean
 
@@ -68,12 +68,17 @@ bench: $(VENV)/installed-run ## time an assessment, stage by stage
 
 bundle: $(VENV)/installed-dev ## train the shipped bundle anew (hours on two cores; goes on where it stopped)
 	$(BIN)/boneage train hand_localisation --data $(DATA)/labels.csv --out $(RUNS)/finder --resume \
-	  --set labels.landmarks=$(WEIGHTS)/hand_landmark_lite.tflite --set labels.exclude=$(KEYPOINTS) \
-	  --set labels.backbone=$(WEIGHTS)/mobilenet_v2.imagenet.real_batchnorm_no_head.safetensors
+	  --set labels.landmarks=$(WEIGHTS)/hand_landmark_lite.tflite \
+	  --set labels.backbone=$(WEIGHTS)/mobilenet_v2.imagenet.real_batchnorm_no_head.safetensors \
+	  --set labels.keypoints=$(MARKED)/keypoints/hand_keypoints.csv \
+	  --set labels.regions=$(MARKED)/roi_boxes/ossification_boxes.csv --set labels.unlabelled=$(MARKED)/unlabelled
 	$(BIN)/boneage train hand_regression --config shipped --data $(DATA)/labels.csv --out $(RUNS)/age --resume \
-	  --finder $(RUNS)/finder \
-	  --set network.pretrained=$(WEIGHTS)/resnetv2_50.imagenet.stages_1_to_3.safetensors
-	$(BIN)/boneage bundle $(RUNS)/finder $(RUNS)/age --out src/boneage/bundles/standard --version $(VERSION) \
+	  --finder $(RUNS)/finder --set network.pretrained=$(WEIGHTS)/resnetv2_50.imagenet.stages_1_to_3.safetensors
+	$(BIN)/boneage train graded_regions --config shipped --data $(DATA)/labels.csv --out $(RUNS)/grades --resume \
+	  --finder $(RUNS)/finder --set network.pretrained=$(WEIGHTS)/resnetv2_50.imagenet.stages_1_to_3.safetensors \
+	  --set prior.anchors=$(MARKED)/joints/labels.csv
+	$(BIN)/boneage bundle $(RUNS)/finder $(RUNS)/age --grades $(RUNS)/grades \
+	  --out src/boneage/bundles/standard --version $(VERSION) \
 	  --data '1,226 training radiographs of the RSNA Pediatric Bone Age Challenge 2017 (non-commercial research)'
 
 wheel: $(VENV)/installed-run ## build the wheel into dist/

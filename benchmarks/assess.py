@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from boneage.inference.assess import Assessor
     from boneage.inference.bundle import Bundle
 
-STAGES = ("read", "inspect", "localise", "prepare", "run", "decode")
-GRAPHS = ("find", "run")
+STAGES = ("read", "inspect", "localise", "complete", "prepare", "run", "decode", "crop", "grade", "score")
+"""In their order; those that a bundle has no state for take no time: `complete`, and of the bones the last three."""
+GRAPHS = ("find", "run", "grade")
 """The stages that are a graph alone; `find` is the part of `localise` that is."""
 
 COLUMNS = (*STAGES, "conclude", "total", "graphs")
@@ -115,8 +116,9 @@ def measure(row: Row, assessor: Assessor, clock: Clock) -> Table:
     started = now()
     assessor.assess(row.path, sex=row.sex)
     total = now() - started
-    stages = np.array([clock.spent[stage] for stage in STAGES])
-    graphs = np.sum([clock.spent[stage] for stage in GRAPHS], axis=0)
+    none = np.zeros(len(CLOCKS))
+    stages = np.array([clock.spent.get(stage, none) for stage in STAGES])
+    graphs = np.sum([clock.spent.get(stage, none) for stage in GRAPHS], axis=0)
     return np.vstack([stages, total - stages.sum(axis=0), total, graphs])
 
 

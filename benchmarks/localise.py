@@ -15,7 +15,7 @@ import csv
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from boneage.anatomy.keypoints import NAMES
 from boneage.core.errors import ConfigError, NotAHand
 from boneage.core.types import Box, Hand, Radiograph
 from boneage.data.manifest import read_manifest
+from boneage.data.splits import read_folds
 from boneage.imaging.read import read
 
 GOOD = 0.8
@@ -113,19 +114,46 @@ def clustering(long_side: int, bfloat16: bool) -> Locate:
     return locate
 
 
-def network(bundle: Path | None, threads: int) -> Locate:
-    """Return the bundle's own localiser."""
-    from boneage.inference.assess import Assessor
+def network(bundle: Path | None, graph: Path | None, threads: int) -> Locate:
+    """Return the localiser of a finder graph, or of a bundle."""
+    from boneage.inference.assess import Finder
     from boneage.inference.bundle import Bundle
 
-    return Assessor(Bundle.load(bundle), localise="fast", threads=threads).locate
+    return Finder(graph or Bundle.load(bundle).graph("hand_finder"), threads=threads)
+
+
+class Nets:
+    """Chooses what shows a hand: one localiser, or of a cross-validated run the net not tuned to it."""
+
+    def __init__(self, one: Locate | None, by_id: Mapping[str, Locate]) -> None:
+        self._one, self._by_id = one, by_id
+
+    @classmethod
+    def of_run(cls, run: Path, threads: int) -> Nets:
+        """Return those of a run of hand_localisation with `tuning.folds`."""
+        folds = read_folds(run / "keypoint_folds.csv")
+        nets = {
+            fold: network(None, run / f"fold{fold}" / "graph.onnx", threads) for fold in set(folds.values())
+        }
+        return cls(None, {name: nets[fold] for name, fold in folds.items()})
+
+    def __call__(self, name: str) -> Locate:
+        """Return the localiser of an image.
+
+        Raises:
+            ConfigError: no fold holds the image out.
+        """
+        locate = self._by_id.get(name, self._one)
+        if locate is None:
+            raise ConfigError(f"{name} is in no fold of the run; measure with --graph, or leave it out")
+        return locate
 
 
 def measure(hand: Labelled, locate: Locate) -> Outcome:
     """Locate one labelled hand and compare."""
     radiograph = read(hand.path)
     started, cpu_started = time.perf_counter(), time.process_time()
-    found, refusal = _try(locate, radiograph)
+    found, refusal = try_locate(locate, radiograph)
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     if found is None:
         return Outcome(hand, None, 0.0, 0.0, seconds, cpu_seconds, f"refused: {refusal}")
@@ -135,7 +163,8 @@ def measure(hand: Labelled, locate: Locate) -> Outcome:
     return Outcome(hand, found, shared, inside, seconds, cpu_seconds, failure)
 
 
-def _try(locate: Locate, radiograph: Radiograph) -> tuple[Hand | None, str]:
+def try_locate(locate: Locate, radiograph: Radiograph) -> tuple[Hand | None, str]:
+    """Return the hand, or None and why it was refused."""
     try:
         return locate(radiograph), ""
     except NotAHand as refusal:
@@ -224,6 +253,10 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True, help="manifest that names the images")
     parser.add_argument("--localise", choices=("fast", "dfc"), default="fast")
     parser.add_argument("--bundle", type=Path, help="for fast: a bundle other than the shipped one")
+    parser.add_argument("--graph", type=Path, help="for fast: a finder graph, such as RUN/graph.onnx")
+    parser.add_argument(
+        "--folds", type=Path, help="for fast: a cross-validated run of hand_localisation, held-out hands"
+    )
     parser.add_argument("--long-side", type=int, default=128, help="for dfc: working size, px")
     parser.add_argument(
         "--bfloat16", action="store_true", help="for dfc: convolve in bfloat16 (CPUs with AMX)"
@@ -238,12 +271,14 @@ def main() -> None:
         import torch
 
         torch.set_num_threads(options.threads)
-        locate = clustering(options.long_side, options.bfloat16)
+        nets = Nets(clustering(options.long_side, options.bfloat16), {})
+    elif options.folds:
+        nets = Nets.of_run(options.folds, options.threads)
     else:
-        locate = network(options.bundle, options.threads)
+        nets = Nets(network(options.bundle, options.graph, options.threads), {})
     outcomes = []
     for hand in hands:
-        outcomes.append(measure(hand, locate))
+        outcomes.append(measure(hand, nets(hand.id)))
         print(
             f"{len(outcomes)}/{len(hands)} {hand.id} IoU {outcomes[-1].overlap:.2f}",
             file=sys.stderr,

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 
 from boneage.anatomy.closeup import CloseUp, look
-from boneage.anatomy.completeness import HandModel, forearm_notices
+from boneage.anatomy.completeness import HandModel, off_film
 from boneage.core.errors import InputError
 from boneage.core.types import FloatArray, Radiograph, Sex
 from boneage.data.manifest import Row, read_manifest
@@ -66,20 +66,20 @@ class Judge:
         self.run = open_graph(graph, "onnxruntime", 1)
 
     def see(self, radiograph: Radiograph) -> tuple[CloseUp, tuple[str, ...]]:
-        """Return the close-up of a hand, and the codes of its forearm's notices."""
+        """Return the close-up of a hand, and which forearm bones are not on the film."""
         inspect(radiograph)
         hand = self.find(radiograph)
         closeup = look(radiograph, hand, self.run)
-        return closeup, tuple(notice.code for notice in forearm_notices(radiograph, hand, closeup))
+        return closeup, off_film(radiograph, hand, closeup)
 
     def judge(self, radiograph: Radiograph, model: HandModel, *named: str) -> Verdict:
-        """Return what becomes of a picture; an accepted one has the codes of its notices."""
+        """Return what becomes of a picture; an accepted one has the bones that are not on it."""
         try:
-            closeup, codes = self.see(radiograph)
+            closeup, absent = self.see(radiograph)
             model.refuse(closeup)
         except InputError as refusal:
             return Verdict(*named, code=refusal.code, reason=str(refusal))
-        return Verdict(*named, code=" ".join(codes))
+        return Verdict(*named, code=" ".join(absent))
 
 
 def wilson(count: int, total: int, z: float = 1.96) -> tuple[float, float]:

@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from boneage.anatomy.keypoints import (
+    EPIPHYSES,
     FINGERS,
     KNUCKLE,
     NAMES,
     TIPS,
     WRIST,
     decode_heatmaps,
+    epiphyses_in_order,
     in_anatomical_order,
 )
 from boneage.anatomy.localise import upright_frame
@@ -116,3 +118,30 @@ def test_a_hand_upside_down_or_mirrored_is_out_of_order() -> None:
     points = upright(drawn(120.0))
     assert not in_anatomical_order(points * [-1, 1])
     assert not in_anatomical_order(np.zeros((21, 2)))
+
+
+RADIUS, ULNA = np.array([0.06, 0.14]), np.array([-0.23, 0.17])
+
+
+def test_epiphyses_of_a_forearm_are_in_order_alone_and_together() -> None:
+    assert EPIPHYSES == ("radius", "ulna")
+    assert epiphyses_in_order({"radius": RADIUS, "ulna": ULNA})
+    assert epiphyses_in_order({"radius": RADIUS}) and epiphyses_in_order({"ulna": ULNA})
+    assert epiphyses_in_order({})
+
+
+@pytest.mark.parametrize(
+    ("radius", "ulna"),
+    [
+        (ULNA, RADIUS),  # the ulna is on the little finger's side
+        (RADIUS, RADIUS),
+        (RADIUS - [0, 0.5], ULNA),  # in the palm
+        (RADIUS, ULNA - [0, -0.5]),  # far down the forearm
+        (RADIUS, ULNA - [0.5, 0]),  # outside the arm
+        (RADIUS - [-0.4, 0], ULNA - [0.2, 0]),  # wider apart than a wrist is
+    ],
+)
+def test_epiphyses_that_no_forearm_has_are_out_of_order(
+    radius: NDArray[np.float64], ulna: NDArray[np.float64]
+) -> None:
+    assert not epiphyses_in_order({"radius": radius, "ulna": ulna})

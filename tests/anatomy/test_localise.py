@@ -11,13 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from boneage.anatomy.keypoints import KNUCKLE, NAMES, TIPS, WRIST
+from boneage.anatomy.keypoints import EPIPHYSES, KNUCKLE, NAMES, TIPS, WRIST
 from boneage.anatomy.localise import (
     CLOSER_FACTOR,
+    EPIPHYSIS_ROOM,
     FINDER_SIZE,
     FINDER_STRIDE,
     MARGIN_WRIST,
     MIN_CONFIDENCE,
+    MIN_CONFIDENCE_EPIPHYSIS,
     MIN_CONFIDENCE_OUT_OF_ORDER,
     MIN_CONFIDENCE_WRIST,
     closer_region,
@@ -40,10 +42,18 @@ def points_of(hand: DrawnHand) -> NDArray[np.float64]:
     return np.array([hand.keypoints_px[name] for name in NAMES])
 
 
+EPIPHYSES_UPRIGHT = np.array([[0.06, 0.14], [-0.23, 0.17]])
+
+
+def epiphyses_of(hand: DrawnHand) -> NDArray[np.float64]:
+    """Where radius and ulna (2, 2) of a drawn hand would have their growth plates."""
+    return upright_frame(points_of(hand))[0].inverse()(EPIPHYSES_UPRIGHT)
+
+
 def maps_of(hand: DrawnHand, confidence: float = 0.9, region: Box | None = None) -> tuple[FloatArray, Affine]:
-    """What a finder without error would say of a drawn hand: maps (1, 22, 48, 48), and its input's map."""
+    """What a finder without error would say of a drawn hand: maps (1, 24, 48, 48), and its input's map."""
     _, to_input = prepare_finder(hand.radiograph, region)
-    cells = (to_input(points_of(hand)) + 0.5) / FINDER_STRIDE - 0.5
+    cells = (to_input(np.vstack([points_of(hand), epiphyses_of(hand)])) + 0.5) / FINDER_STRIDE - 0.5
     grid = np.arange(CELLS)
     gauss_x = np.exp(-0.5 * ((grid - cells[:, :1]) / 1.3) ** 2)
     gauss_y = np.exp(-0.5 * ((grid - cells[:, 1:]) / 1.3) ** 2)
@@ -140,6 +150,53 @@ def forearm_is_trimmed(hand: Hand) -> bool:
     """Whether nothing of the outline lies below the growth plates of radius and ulna (a pixel of slack)."""
     pixel = np.sqrt(abs(np.linalg.det(hand.to_upright.matrix[:, :2])))
     return bool(hand.to_upright(hand.outline_px)[:, 1].max() <= MARGIN_WRIST + 1.5 * pixel)
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_epiphyses_are_found_where_they_are(side: Side) -> None:
+    truth = DRAWN[side]
+    found = decode(*maps_of(truth), truth).epiphyses_px
+    assert tuple(found) == EPIPHYSES
+    pixels_a_cell = FINDER_STRIDE * 320 / FINDER_SIZE
+    np.testing.assert_allclose([*found.values()], epiphyses_of(truth), atol=0.2 * pixels_a_cell)
+
+
+@pytest.mark.parametrize("bone", EPIPHYSES)
+def test_an_epiphysis_that_is_not_seen_is_absent(bone: str) -> None:
+    truth = DRAWN[Side.LEFT]
+    maps, to_input = maps_of(truth)
+    index = len(NAMES) + EPIPHYSES.index(bone)
+    maps[0, index] *= (MIN_CONFIDENCE_EPIPHYSIS - 0.02) / 0.9
+    assert set(decode(maps, to_input, truth).epiphyses_px) == set(EPIPHYSES) - {bone}
+    maps[0, index] *= (MIN_CONFIDENCE_EPIPHYSIS + 0.02) / (MIN_CONFIDENCE_EPIPHYSIS - 0.02)
+    assert set(decode(maps, to_input, truth).epiphyses_px) == set(EPIPHYSES)
+
+
+@pytest.mark.parametrize(("room", "names"), [(0.7, ()), (1.1, ("radius",)), (1.6, EPIPHYSES)])
+def test_an_epiphysis_at_the_images_edge_is_absent(room: float, names: tuple[str, ...]) -> None:
+    """The image ends a multiple of the room that is needed below the radius; the ulna lies a little lower."""
+    whole = DRAWN[Side.LEFT]
+    length = 1 / np.sqrt(abs(np.linalg.det(upright_frame(points_of(whole))[0].matrix[:, :2])))
+    rows = round(float(epiphyses_of(whole)[0, 1] + room * EPIPHYSIS_ROOM * length))
+    pixels, mask = (np.pad(image, ((0, 200), (0, 0)))[:rows] for image in (whole.pixels, whole.mask))
+    truth = replace(whole, pixels=pixels, mask=mask)
+    assert tuple(decode(*maps_of(truth), truth).epiphyses_px) == names
+
+
+def test_epiphyses_that_no_forearm_has_are_absent_and_the_hand_is_found() -> None:
+    truth = DRAWN[Side.LEFT]
+    maps, to_input = maps_of(truth)
+    maps[0, len(NAMES) : -1] = maps[0, len(NAMES) : -1][::-1].copy()
+    hand = decode(maps, to_input, truth)
+    assert hand.epiphyses_px == {} and hand.warnings == ()
+
+
+def test_a_graph_without_maps_of_epiphyses_finds_the_same_hand() -> None:
+    truth = DRAWN[Side.LEFT]
+    maps, to_input = maps_of(truth)
+    old = np.delete(maps, [len(NAMES), len(NAMES) + 1], axis=1)
+    hand = decode(old, to_input, truth)
+    assert hand.epiphyses_px == {} and hand.keypoints_px == decode(maps, to_input, truth).keypoints_px
 
 
 @pytest.mark.parametrize("rotation", [0.0, 90.0, -135.0])

@@ -53,6 +53,21 @@ def test_every_image_is_a_row_in_the_manifests_order_whatever_befalls_it(
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, log.name])
 
 
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
+def test_every_method_and_standard_has_a_column_empty_where_it_gave_no_age(
+    tmp_path: Path, log: Path, name: str
+) -> None:
+    out = tmp_path / name
+    local.run(rows("graded", "gradedpart", "age90", "foot"), out, FakeReader(log), Settings(workers=1))
+    found = table.read(out)
+    methods = ("chn", "graded_regions", "hand_regression", "rus_chn", "tw3")
+    assert tuple(found[0]) == (*table.COLUMNS, *methods)
+    given = [[method for method in methods if row[method] is not None] for row in found]
+    assert given == [list(methods), ["hand_regression"], ["hand_regression"], []]
+    assert found[0]["hand_regression"] == found[0]["bone_age_months"] == 124.25
+    assert found[1]["status"] == "ok" and found[1]["message"].startswith("bone_not_graded: ")
+
+
 def test_a_default_sex_serves_rows_that_name_none(tmp_path: Path, log: Path) -> None:
     out = tmp_path / "out.csv"
     local.run(rows("age1", sex=None), out, FakeReader(log), Settings(workers=1))

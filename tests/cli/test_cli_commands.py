@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -84,8 +85,55 @@ def test_json_has_the_contracts_keys_for_every_image(run: Run, image: Callable[[
 
 CONTRACT = {
     "path", "status", "message", "sex", "bone_age_months", "interval_months", "ages", "hand", "regions",
-    "scores", "warnings", "provenance",
+    "scores", "growth", "warnings", "provenance",
 }  # fmt: skip
+
+
+def test_one_image_shows_its_grades_totals_and_growth(run: Run, image: Callable[[str], Path]) -> None:
+    arguments = ("--sex", "M", "--age-months", 120, "--height-cm", 140)
+    code, out, err = run("assess", image("graded.png"), *arguments)
+    assert code == ExitCode.DONE
+    lines = {line.split("  ")[0]: line.split() for line in out.splitlines() if line}
+    assert lines["radius"][-1] == "80%" and lines["capitate"] == ["capitate", "6", "80%"]
+    assert lines["radius"][2] in "ABCDEFGHI"
+    assert len(lines["total"]) == 4 and len(lines["expected total"]) == 5
+    assert "Adult height, TW Mark I (Tanner et al. 1975): 1" in out
+    assert re.search(r"^Bone age against chronological age: [+-]\d\.\d SD", out, re.MULTILINE)
+    assert all(line.startswith("note: ") for line in err.splitlines())
+    assert "weak mapping" in err and "Khamis-Roche 1995: none, needs the weight" in err
+
+
+def test_a_partial_hand_names_what_is_missing(run: Run, image: Callable[[str], Path]) -> None:
+    code, out, err = run("assess", image("gradedpart.png"), "--sex", "M")
+    assert code == ExitCode.DONE
+    lines = {line.split("  ")[0]: line.split() for line in out.splitlines() if line}
+    assert lines["radius"] == ["radius", "not", "graded"] and lines["total"] == ["total", "-", "-", "-"]
+    assert err.startswith("warning: ") and "radius; no total of RUS-CHN or TW3-RUS or CHN" in err
+
+
+def test_grades_of_several_images_are_in_the_json_not_on_the_screen(
+    run: Run, image: Callable[[str], Path]
+) -> None:
+    images = image("graded.png"), image("gradedpart.png"), image("age90.png")
+    _, out, _ = run("assess", *images, "--sex", "F")
+    assert "radius" not in out and "RUS-CHN" in out
+    records = json.loads(run("assess", *images, "--sex", "F", "--age-months", 120, "--json")[1])
+    assert [len(record["regions"]) for record in records] == [15, 15, 0]
+    assert records[0]["regions"][0]["grades"].keys() == {"rus_chn", "tw3", "chn"}
+    assert records[0]["scores"]["rus_chn"].keys() >= {"total", "age_months"}
+    assert records[0]["growth"].keys() == {"plates", "sd_score"}
+    assert records[1]["regions"][0] | {"box_px": []} == {
+        "bone": "radius", "box_px": [], "grades": {}, "confidence": None, "expected_grade": None,
+    }  # fmt: skip
+    assert [sorted(record["scores"]) for record in records[1:]] == [[], []]
+
+
+def test_measurements_belong_to_one_patient(run: Run, image: Callable[[str], Path]) -> None:
+    images = image("graded1.png"), image("graded2.png")
+    code, out, err = run("assess", *images, "--sex", "F", "--age-months", 120, "--height-cm", 140)
+    assert (code, out) == (ExitCode.USAGE, "") and "give one image" in err
+    code, out, err = run("assess", images[0], "--sex", "F", "--weight-kg", 30)
+    assert (code, out) == (ExitCode.USAGE, "") and "--height-cm" in err
 
 
 def test_exit_codes_of_one_and_of_several_images(run: Run, image: Callable[[str], Path]) -> None:
@@ -143,7 +191,7 @@ def test_bad_files_end_in_one_line(run: Run, tmp_path: Path, name: str, content:
         (("train", "no_recipe", "--data", "x", "--out", "y"), "hand_regression"),
         (("train", "hand_regression", "--data", "absent.csv", "--out", "y"), "absent.csv"),
         (("train", "hand_regression", "--data", "x", "--out", "y", "--set", "epochs"), "SECTION.KEY=VALUE"),
-        (("reproduce", "9", "--data", "x", "--out", "y"), "known: 4"),
+        (("reproduce", "9", "--data", "x", "--out", "y"), "known: 3, 4"),
         (("evaluate", "x", "--data", "absent.csv", "--out", "y"), "absent.csv"),
         (("data", "rsna", "absent", "--out", "x.csv"), "absent"),
         (("nonsense",), "nonsense"),

@@ -7,9 +7,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
 
+from boneage.anatomy.keypoints import EPIPHYSES as EPIPHYSIS_NAMES  # noqa: E402
 from boneage.anatomy.keypoints import NAMES  # noqa: E402
 from boneage.models.backbones import MobileNetV2Features  # noqa: E402
-from boneage.models.finder import KEYPOINTS, HandFinder  # noqa: E402
+from boneage.models.finder import EPIPHYSES, KEYPOINTS, MAPS, HandFinder  # noqa: E402
 
 
 @pytest.fixture
@@ -19,12 +20,12 @@ def finder() -> HandFinder:
 
 
 def test_one_map_a_key_point_and_the_mask(finder: HandFinder) -> None:
-    assert len(NAMES) == KEYPOINTS
+    assert len(NAMES) == KEYPOINTS and len(EPIPHYSIS_NAMES) == EPIPHYSES
     finder.eval()
     with torch.no_grad():
         for side in (96, 192):
             maps = finder(torch.rand(2, 1, side, side))
-            assert maps.shape == (2, KEYPOINTS + 1, side // 4, side // 4)
+            assert maps.shape == (2, MAPS, side // 4, side // 4)
             assert maps.min() > 0 and maps.max() < 1
 
 

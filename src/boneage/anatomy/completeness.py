@@ -5,7 +5,7 @@ points of a hand put it, how weakly the finder sees it, and how near the film's 
 are those that hardly any training hand exceeds; they travel in the bundle with what they rest on.
 
 A hand whose film ends above the growth plates of radius or ulna is not refused: a direct reading, and
-the grades of eleven bones, do not need them. It is warned of, and the bones are named.
+the grades of the other bones, do not need them. The bones are named, so that nothing grades them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from boneage.anatomy.keypoints import FINGERS, KNUCKLE, NAMES, TIPS, WRIST
 from boneage.anatomy.localise import MIN_CONFIDENCE_EPIPHYSIS
 from boneage.core.errors import BundleError, IncompleteHand, NotAHand, SeveralHands
 from boneage.core.protocols import Runner
-from boneage.core.types import FloatArray, Hand, Notice, Radiograph
+from boneage.core.types import FloatArray, Hand, Radiograph
 
 FREE = tuple(index for index in range(len(NAMES)) if index not in (WRIST, KNUCKLE))
 """Key points that the upright frame leaves free."""
@@ -130,8 +130,8 @@ class HandModel:
             limits=np.array([self.limits[name] for name in LIMITS]),
         )
 
-    def check(self, radiograph: Radiograph, hand: Hand, finder: Runner) -> tuple[Notice, ...]:
-        """Refuse a hand that is not one complete hand; return what is doubtful about it.
+    def check(self, radiograph: Radiograph, hand: Hand, finder: Runner) -> tuple[str, ...]:
+        """Refuse a hand that is not one complete hand; return which forearm bones are not on the film.
 
         Args:
             radiograph: the image.
@@ -145,7 +145,7 @@ class HandModel:
         """
         closeup = look(radiograph, hand, finder)
         self.refuse(closeup)
-        return forearm_notices(radiograph, hand, closeup)
+        return off_film(radiograph, hand, closeup)
 
     def refuse(self, closeup: CloseUp) -> None:
         """Refuse what is not one complete hand, as `check` does."""
@@ -218,8 +218,8 @@ def logit(confidences: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.log(kept / (1 - kept)))
 
 
-def forearm_notices(radiograph: Radiograph, hand: Hand, closeup: CloseUp) -> tuple[Notice, ...]:
-    """Return a notice that names radius and ulna where the film ends above their growth plates."""
+def off_film(radiograph: Radiograph, hand: Hand, closeup: CloseUp) -> tuple[str, ...]:
+    """Return those of radius and ulna above whose growth plates the film ends."""
     height, width = radiograph.shape
     to_source = hand.to_upright.inverse()
     absent = []
@@ -228,11 +228,7 @@ def forearm_notices(radiograph: Radiograph, hand: Hand, closeup: CloseUp) -> tup
         on_film = -0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5
         if not on_film or closeup.epiphyses.get(bone, 1.0) < MIN_CONFIDENCE_EPIPHYSIS:
             absent.append(bone)
-    if not absent:
-        return ()
-    bones = " and ".join(absent)
-    text = f"the growth plate of {bones} is not on the film: {bones} cannot be graded; include the forearm"
-    return (Notice("forearm_cut", text),)
+    return tuple(absent)
 
 
 def _finger(point: int) -> str:

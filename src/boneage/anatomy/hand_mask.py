@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from boneage.anatomy.localise import MARGIN_WRIST, upright_frame
+from boneage.anatomy.localise import upright_frame
 from boneage.core.errors import NotAHand
 from boneage.core.types import Affine, Box, FloatArray, Hand, Notice, Side
 
@@ -69,6 +69,8 @@ UNIT_RADII = 2.1
 """From the wrist to the middle finger's knuckle, in radii of the palm; measured with `WRIST_REACH`."""
 
 BOX_MARGIN = 0.04
+MARGIN_WRIST = 0.38
+"""Below the wrist as a mask shows it, which lies higher than the finder's key point: the growth plates."""
 """Around fingers and thumb, in wrist-to-knuckle lengths: labels end a little inside the skin."""
 
 CLEAR_EDGE = 0.3
@@ -215,7 +217,7 @@ def trim_at_wrist(mask: Mask, keypoints: NDArray[np.float64] | None = None) -> M
     Args:
         mask: (H, W) one hand, with or without its forearm; not empty.
         keypoints: (21, 2) key points as in `anatomy.keypoints.NAMES`, in the mask's pixels, where they
-            are known: the cut then lies `anatomy.localise.MARGIN_WRIST` below the wrist.
+            are known: the cut then lies `MARGIN_WRIST` below the wrist.
 
     Raises:
         NotAHand: the key points of wrist and knuckle coincide.

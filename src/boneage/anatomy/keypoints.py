@@ -1,6 +1,8 @@
-"""The hand's 21 key points: names, decoding from heat maps, and anatomical order checks."""
+"""The hand's 21 key points and the epiphyses of the forearm: names, decoding, anatomical order checks."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +13,19 @@ FINGERS = ("thumb", "forefinger", "middle_finger", "ring_finger", "pinky_finger"
 NAMES = ("wrist", *(f"{finger}{joint}" for finger in FINGERS for joint in (1, 2, 3, 4)))
 """Wrist, then every finger from its base to its tip."""
 
+EPIPHYSES = ("radius", "ulna")
+"""The forearm's growth plates, whose regions' centres the finder gives besides the key points."""
+
 WRIST = NAMES.index("wrist")
 KNUCKLE = NAMES.index("middle_finger1")
 TIPS = tuple(NAMES.index(f"{finger}4") for finger in FINGERS)
+
+_EPIPHYSIS_ROWS = (-0.15, 0.5)
+"""How far below the wrist an epiphysis' centre may lie, upright: labelled ones are at 0.02 to 0.26."""
+
+_EPIPHYSIS_ASIDE = 0.6
+_EPIPHYSIS_GAP = (0.08, 0.6)
+"""How far the radius may lie on the thumb's side of the ulna, upright: labelled ones do by 0.21 to 0.39."""
 
 _WINDOW = 2  # cells either side of a peak that its centroid is taken over
 
@@ -22,10 +34,10 @@ def decode_heatmaps(heatmaps: FloatArray) -> tuple[NDArray[np.float64], NDArray[
     """Find each key point as the centroid around its heat map's peak.
 
     Args:
-        heatmaps: (21, h, w) probabilities.
+        heatmaps: (N, h, w) probabilities.
 
     Returns:
-        Points (21, 2) as (x, y) in heat-map cells (cell centres at integers), and confidences (21,).
+        Points (N, 2) as (x, y) in heat-map cells (cell centres at integers), and confidences (N,).
     """
     count, _, width = heatmaps.shape
     peaks = heatmaps.reshape(count, -1).argmax(axis=1)
@@ -52,3 +64,16 @@ def in_anatomical_order(upright: NDArray[np.float64]) -> bool:
     bases = [upright[finger[0], 0] for finger in fingers[1:]]
     thumb_outside = upright[fingers[0][1], 0] > upright[fingers[2][0], 0]
     return bool(outward and thumb_outside and np.all(np.diff(bases) < 0))
+
+
+def epiphyses_in_order(upright: Mapping[str, NDArray[np.float64]]) -> bool:
+    """Tell whether epiphyses, name -> point (2,) in the upright frame, lie where a forearm's do.
+
+    Each must lie about the wrist's height or below it, and the radius on the thumb's side of the ulna.
+    """
+    low, high = _EPIPHYSIS_ROWS
+    near = all(low < y < high and abs(x) < _EPIPHYSIS_ASIDE for x, y in upright.values())
+    if len(upright) < len(EPIPHYSES):
+        return near
+    gap = upright["radius"][0] - upright["ulna"][0]
+    return bool(near and _EPIPHYSIS_GAP[0] < gap < _EPIPHYSIS_GAP[1])

@@ -12,20 +12,30 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from boneage.anatomy.keypoints import KNUCKLE, NAMES, TIPS, WRIST, decode_heatmaps, in_anatomical_order
+from boneage.anatomy.keypoints import (
+    EPIPHYSES,
+    KNUCKLE,
+    NAMES,
+    TIPS,
+    WRIST,
+    decode_heatmaps,
+    epiphyses_in_order,
+    in_anatomical_order,
+)
 from boneage.core.errors import NotAHand
-from boneage.core.types import Affine, Box, FloatArray, Hand, Notice, Radiograph, Side
+from boneage.core.protocols import Runner
+from boneage.core.types import Affine, Box, FloatArray, Hand, Notice, Point, Radiograph, Side
 from boneage.imaging.enhance import stretch_contrast
 from boneage.imaging.geometry import crop, letterbox
 
 FINDER_SIZE = 192
 FINDER_STRIDE = 4
 
-MARGIN_TIP = 0.08
-MARGIN_SIDE = 0.08
-MARGIN_WRIST = 0.38
+MARGIN_TIP = 0.07
+MARGIN_SIDE = 0.07
+MARGIN_WRIST = 0.28
 """Below the wrist point: growth plates of radius and ulna and a little more (measured on labelled boxes)."""
-MARGIN_BOX = 0.06
+MARGIN_BOX = 0.055
 """Around outline and fingertips in the hand box."""
 
 MIN_CONFIDENCE = 0.5
@@ -36,6 +46,12 @@ MIN_CONFIDENCE_OUT_OF_ORDER = 0.7
 
 MIN_CONFIDENCE_WRIST = 0.15
 """Of the wrist; it is 0.20 and more on those hands, and under 0.05 where the wrist is not in the image."""
+
+MIN_CONFIDENCE_EPIPHYSIS = 0.4
+"""Of the centre of an epiphysis of the forearm; a weaker one is not seen."""
+
+EPIPHYSIS_ROOM = 0.14
+"""Least distance of such a centre to the image's edge; the growth plate of one that is closer is cut off."""
 
 MASK_LEVEL = 0.5
 SECOND_HAND_SHARE = 0.45
@@ -76,7 +92,7 @@ def closer_region(outputs: Mapping[str, FloatArray], to_input: Affine, shape: tu
         NotAHand: there are two hands, of which the closer look would show one.
     """
     _refuse_second_hand(outputs["maps"][0][-1] > MASK_LEVEL)
-    cells, confidences = decode_heatmaps(outputs["maps"][0][:-1])
+    cells, confidences = decode_heatmaps(outputs["maps"][0][: len(NAMES)])
     if float(np.median(confidences)) < MIN_CONFIDENCE:
         return None
     points = to_input.inverse()((cells + 0.5) * FINDER_STRIDE - 0.5)
@@ -86,6 +102,25 @@ def closer_region(outputs: Mapping[str, FloatArray], to_input: Affine, shape: tu
         return None
     centre, half = (low + high) / 2, extent * CLOSER_FACTOR / 2
     return (*(centre - half), *(centre + half))
+
+
+def find_hand(radiograph: Radiograph, run: Runner) -> Hand:
+    """Return the hand in a radiograph, looked at twice where it is small.
+
+    Args:
+        radiograph: the image.
+        run: runs the finder's graph.
+
+    Raises:
+        NotAHand: none, or more than one.
+    """
+    inputs, to_input = prepare_finder(radiograph)
+    outputs = run(inputs)
+    region = closer_region(outputs, to_input, radiograph.shape)
+    if region is not None:
+        inputs, to_input = prepare_finder(radiograph, region)
+        outputs = run(inputs)
+    return decode_finder(outputs, to_input, radiograph.shape)
 
 
 def upright_frame(points: NDArray[np.float64]) -> tuple[Affine, bool]:
@@ -123,7 +158,7 @@ def hand_from_points(
         points: (21, 2) key points.
         mask: (H, W) hand with or without forearm; None draws the outline from the key points.
         shape: height and width of the source image.
-        described: `confidence`, `method` and `warnings` of the hand.
+        described: `confidence`, `method`, `warnings` and, where they are known, `epiphyses_px` of the hand.
     """
     to_upright, mirrored = upright_frame(points)
     upright_box = upright_extent(to_upright(points))
@@ -143,7 +178,8 @@ def decode_finder(outputs: Mapping[str, FloatArray], to_input: Affine, shape: tu
     """Turn the finder graph's output into a hand in source pixels.
 
     Args:
-        outputs: `maps` (1, 22, h, w), probabilities: 21 heat maps and the mask.
+        outputs: `maps` (1, 24, h, w), probabilities: the heat maps of 21 key points and of the epiphyses
+            of radius and ulna, and the mask. A graph without the epiphyses' (22 maps) finds none of them.
         to_input: source pixels -> graph input, from `prepare_finder`.
         shape: height and width of the source image.
 
@@ -151,7 +187,8 @@ def decode_finder(outputs: Mapping[str, FloatArray], to_input: Affine, shape: tu
         NotAHand: no hand, more than one, or one whose joints do not lie as a hand's do.
     """
     maps = outputs["maps"][0]
-    cells, confidences = decode_heatmaps(maps[:-1])
+    cells, all_confidences = decode_heatmaps(maps[:-1])
+    confidences = all_confidences[: len(NAMES)]
     confidence = float(np.median(confidences))
     if confidence < MIN_CONFIDENCE:
         raise NotAHand(
@@ -161,7 +198,8 @@ def decode_finder(outputs: Mapping[str, FloatArray], to_input: Affine, shape: tu
     _refuse_second_hand(maps[-1] > MASK_LEVEL)
     if confidences[WRIST] < MIN_CONFIDENCE_WRIST:
         raise NotAHand("the wrist is not in the image; give a radiograph of the whole hand with its wrist")
-    points = to_input.inverse()((cells + 0.5) * FINDER_STRIDE - 0.5)
+    everything = to_input.inverse()((cells + 0.5) * FINDER_STRIDE - 0.5)
+    points = everything[: len(NAMES)]
     return hand_from_points(
         points,
         _source_mask(maps[-1], to_input, shape),
@@ -169,7 +207,29 @@ def decode_finder(outputs: Mapping[str, FloatArray], to_input: Affine, shape: tu
         confidence=confidence,
         method="fast",
         warnings=_doubts(points, confidence),
+        epiphyses_px=_epiphyses(everything, all_confidences, shape),
     )
+
+
+def _epiphyses(
+    points: NDArray[np.float64], confidences: NDArray[np.float64], shape: tuple[int, int]
+) -> dict[str, Point]:
+    """Return those epiphyses that are seen, of key points (21 or 23, 2) and their confidences.
+
+    Two that do not lie as a forearm's do are both left out: which of them is wrong is not known.
+    """
+    upright, _ = upright_frame(points[: len(NAMES)])
+    found = dict(zip(EPIPHYSES, points[len(NAMES) :], strict=False))  # an old graph gives none
+    last = np.array(shape[::-1]) - 1.0
+    room = EPIPHYSIS_ROOM / float(np.sqrt(abs(np.linalg.det(upright.matrix[:, :2]))))
+    seen = {
+        name: point
+        for (name, point), confidence in zip(found.items(), confidences[len(NAMES) :], strict=True)
+        if confidence >= MIN_CONFIDENCE_EPIPHYSIS and min(*point, *(last - point)) >= room
+    }
+    if not epiphyses_in_order({name: upright(point) for name, point in seen.items()}):
+        return {}
+    return {name: (float(x), float(y)) for name, (x, y) in seen.items()}
 
 
 def _doubts(points: NDArray[np.float64], confidence: float) -> tuple[Notice, ...]:

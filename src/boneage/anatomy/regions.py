@@ -78,28 +78,29 @@ def _joint(
     return RegionSpec((anchor,), ((along, 0.0),), size, view_side, view_along, towards, rest)
 
 
-# Offsets and sizes: means over the 20 hands of `ossification_boxes.csv` (MIT, razorx89), relative to the
-# key points of the hand finder; docs/reference/regions.md has their spread. Rest directions: medians over
-# the training hands. Views: so that they frame what the graded crops in use frame.
-_RADIUS = RegionSpec(("radius", "wrist"), ((0.0, 0.0), (-0.151, 0.065)), (0.44, 0.32), 0.50, -0.12)
-_ULNA = RegionSpec(("ulna", "wrist"), ((0.0, 0.0), (-0.181, -0.230)), (0.28, 0.28), 0.44, -0.10)
+# Radius and ulna lie where the hand finder sees their epiphyses; where it has none for them, an offset from
+# the wrist stands in. Offsets and sizes of the joints agree with the 20 hands of `ossification_boxes.csv`
+# (MIT, razorx89); docs/reference/regions.md has by how much. Rest directions are medians over the training
+# hands. Views frame what the graded crops in use frame.
+_RADIUS = RegionSpec(("radius", "wrist"), ((0.0, 0.0), (-0.074, 0.065)), (0.395, 0.29), 0.45, -0.11)
+_ULNA = RegionSpec(("ulna", "wrist"), ((0.0, 0.0), (-0.103, -0.200)), (0.25, 0.25), 0.395, -0.09)
 
 BONES: Mapping[str, RegionSpec] = {
     "radius": _RADIUS,
     "ulna": _ULNA,
-    "mc1": _joint("thumb1", "thumb2", 37.0, 0.02, (0.27, 0.27), (0.05, 0.40)),
-    "mc3": _joint("middle_finger1", "middle_finger2", -2.0, 0.03, (0.24, 0.30), (-0.14, 0.36)),
-    "mc5": _joint("pinky_finger1", "pinky_finger2", -24.0, 0.0, (0.23, 0.28), (-0.11, 0.36)),
-    "pp1": _joint("thumb2", "thumb3", 34.0, 0.03, (0.25, 0.27), (0.06, 0.32)),
-    "pp3": _joint("middle_finger1", "middle_finger2", -2.0, 0.03, (0.24, 0.30), (0.07, 0.31)),
-    "pp5": _joint("pinky_finger1", "pinky_finger2", -32.0, 0.0, (0.23, 0.28), (0.09, 0.30)),
-    "mp3": _joint("middle_finger2", "middle_finger3", -2.0, 0.06, (0.22, 0.27), (-0.02, 0.26)),
-    "mp5": _joint("pinky_finger2", "pinky_finger3", -30.0, 0.035, (0.18, 0.22), (0.0, 0.25)),
-    "dp1": _joint("thumb3", "thumb4", 38.0, 0.055, (0.22, 0.26), (0.06, 0.36)),
-    "dp3": _joint("middle_finger3", "middle_finger4", -6.0, 0.08, (0.20, 0.24), (0.03, 0.31)),
-    "dp5": _joint("pinky_finger3", "pinky_finger4", -27.0, 0.055, (0.19, 0.22), (0.04, 0.28)),
-    "capitate": RegionSpec(("wrist",), ((0.22, 0.02),), (0.24, 0.30), 0.40),
-    "hamate": RegionSpec(("wrist",), ((0.21, -0.13),), (0.24, 0.28), 0.40),
+    "mc1": _joint("thumb1", "thumb2", 36.0, 0.038, (0.24, 0.24), (0.045, 0.36)),
+    "mc3": _joint("middle_finger1", "middle_finger2", -2.0, -0.014, (0.215, 0.27), (-0.125, 0.323)),
+    "mc5": _joint("pinky_finger1", "pinky_finger2", -25.0, -0.011, (0.205, 0.25), (-0.10, 0.323)),
+    "pp1": _joint("thumb2", "thumb3", 33.0, 0.006, (0.225, 0.245), (0.054, 0.287)),
+    "pp3": _joint("middle_finger1", "middle_finger2", -2.0, -0.014, (0.215, 0.27), (0.063, 0.278)),
+    "pp5": _joint("pinky_finger1", "pinky_finger2", -32.0, -0.011, (0.205, 0.25), (0.081, 0.27)),
+    "mp3": _joint("middle_finger2", "middle_finger3", -2.0, 0.025, (0.20, 0.245), (-0.018, 0.234)),
+    "mp5": _joint("pinky_finger2", "pinky_finger3", -30.0, 0.016, (0.16, 0.20), (0.0, 0.225)),
+    "dp1": _joint("thumb3", "thumb4", 39.0, 0.002, (0.20, 0.235), (0.054, 0.323)),
+    "dp3": _joint("middle_finger3", "middle_finger4", -6.0, 0.037, (0.18, 0.215), (0.027, 0.278)),
+    "dp5": _joint("pinky_finger3", "pinky_finger4", -26.0, 0.031, (0.17, 0.20), (0.036, 0.252)),
+    "capitate": RegionSpec(("wrist",), ((0.26, 0.023),), (0.215, 0.27), 0.36),
+    "hamate": RegionSpec(("wrist",), ((0.25, -0.111),), (0.215, 0.25), 0.36),
 }
 """The thirteen bones of RUS-CHN and TW3 and the two carpals that CHN adds."""
 
@@ -115,17 +116,17 @@ def _finger(
 
 
 _KEY_REGIONS = [
-    _joint("thumb3", "thumb4", 38.0, 0.055, (0.22, 0.26)),
-    _joint("thumb2", "thumb3", 34.0, 0.03, (0.25, 0.27)),
-    *_finger("forefinger", (5.0, 8.0, 9.0), (0.06, 0.055, 0.045), (0.19, 0.22, 0.26)),
-    *_finger("middle_finger", (-6.0, -2.0, -2.0), (0.08, 0.06, 0.03), (0.20, 0.22, 0.24)),
-    *_finger("ring_finger", (-13.0, -13.0, -12.0), (0.065, 0.045, 0.005), (0.19, 0.21, 0.24)),
-    *_finger("pinky_finger", (-27.0, -30.0, -32.0), (0.055, 0.035, 0.0), (0.19, 0.18, 0.23)),
-    _joint("thumb1", "thumb2", 37.0, 0.02, (0.27, 0.27)),
-    RegionSpec(("wrist",), ((0.14, 0.04),), (0.86, 0.57), 0.90),
-    RegionSpec(_RADIUS.anchors, _RADIUS.offsets, _RADIUS.size, 0.46),
-    RegionSpec(_ULNA.anchors, _ULNA.offsets, _ULNA.size, 0.32),
-    RegionSpec(("wrist",), ((0.19, 0.02),), (0.56, 0.42), 0.58),
+    _joint("thumb3", "thumb4", 39.0, 0.002, (0.20, 0.235)),
+    _joint("thumb2", "thumb3", 33.0, 0.006, (0.225, 0.245)),
+    *_finger("forefinger", (4.0, 8.0, 8.0), (0.010, 0.022, 0.012), (0.17, 0.20, 0.235)),
+    *_finger("middle_finger", (-6.0, -2.0, -2.0), (0.037, 0.025, -0.014), (0.18, 0.20, 0.215)),
+    *_finger("ring_finger", (-11.0, -12.0, -12.0), (0.030, 0.017, -0.019), (0.17, 0.19, 0.215)),
+    *_finger("pinky_finger", (-26.0, -30.0, -32.0), (0.031, 0.016, -0.011), (0.17, 0.16, 0.205)),
+    _joint("thumb1", "thumb2", 36.0, 0.038, (0.24, 0.24)),
+    RegionSpec(("wrist",), ((0.187, 0.042),), (0.77, 0.51), 0.81),
+    RegionSpec(_RADIUS.anchors, _RADIUS.offsets, _RADIUS.size, 0.41),
+    RegionSpec(_ULNA.anchors, _ULNA.offsets, _ULNA.size, 0.29),
+    RegionSpec(("wrist",), ((0.232, 0.023),), (0.50, 0.38), 0.52),
 ]
 
 KEY_REGIONS: Mapping[str, RegionSpec] = {str(n): spec for n, spec in enumerate(_KEY_REGIONS, start=1)}

@@ -22,7 +22,7 @@ from boneage.cli.console import (
 from boneage.core.errors import EXIT_CODES, BoneAgeError, ConfigError, ExitCode
 
 if TYPE_CHECKING:
-    from boneage.core.types import Assessment, Sex
+    from boneage.core.types import Assessment, Region, Sex
     from boneage.inference.assess import Assessor
     from boneage.inference.growth import Measurements
     from boneage.reporting.tabular import Failure
@@ -263,7 +263,7 @@ def _months(age: float | None) -> str:
 
 
 def _print_details(assessments: Sequence[Assessment]) -> None:
-    """Print one image's grades, totals and growth."""
+    """Print one image's grades, totals and growth; on standard error, what is to be said of them."""
     for assessment in assessments:
         if assessment.regions:
             _print_grades(assessment)
@@ -273,36 +273,46 @@ def _print_details(assessments: Sequence[Assessment]) -> None:
 def _print_grades(assessment: Assessment) -> None:
     from rich.table import Table
 
-    from boneage.standards.names import TW3_STAGES, Bone
+    from boneage.reporting.tabular import percentage
+    from boneage.standards.names import Bone
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("bone")
     for title in (*STANDARDS.values(), "confidence"):
         table.add_column(title, justify="right", no_wrap=True)
     for region in assessment.regions:
-        shown = {name: f"{grade:g}" for name, grade in region.grades.items()}
-        if "tw3" in region.grades:
-            shown["tw3"] = TW3_STAGES[round(region.grades["tw3"])]
-        sure = "not graded" if region.confidence is None else f"{region.confidence:.0%}"
+        shown = _grades(region)
+        sure = "not graded" if region.confidence is None else percentage(region.confidence)
         table.add_row(Bone(region.bone).readable, *(shown.get(name, "") for name in STANDARDS), sure)
-    totals = (assessment.scores.get(name) for name in STANDARDS)
-    table.add_row("total", *("-" if total is None else f"{total['total']:g}" for total in totals), "")
+    for title, key in (("total", "total"), ("expected total", "expected_total")):
+        totals = (assessment.scores.get(name) for name in STANDARDS)
+        table.add_row(title, *("-" if total is None else f"{total[key]:.0f}" for total in totals), "")
     rich_console().print()
     rich_console().print(table, markup=False)
+    for remark in {text: None for score in assessment.scores.values() for text in score["remarks"]}:
+        note(f"note: {remark}")
+
+
+def _grades(region: Region) -> dict[str, str]:
+    """Return a bone's grades as its standards write them."""
+    from boneage.standards.names import TW3_STAGES
+
+    return {
+        name: TW3_STAGES[round(grade)] if name == "tw3" else f"{grade:g}"
+        for name, grade in region.grades.items()
+    }
 
 
 def _print_growth(assessment: Assessment) -> None:
-    growth = assessment.growth
-    if score := growth.get("sd_score"):
-        value = "none" if score["value"] is None else f"{score['value']:+.1f} SD"
-        typer.echo(
-            f"\nbone age against age: {value} {'; '.join([score.get('reference', ''), *score['remarks']])}"
-        )
-    heights = growth.get("adult_heights", {})
-    for item in heights.get("predictions", ()):
-        typer.echo(f"adult height, {item['edition']}: {item['height_cm']:.1f} cm")
-    for name, reason in heights.get("left_out", {}).items():
-        note(f"left out: {name} {reason}")
+    from boneage.reporting.growth import growth_lines
+
+    lines = list(growth_lines(assessment.growth))
+    if lines:
+        typer.echo()
+    for line in (line for line in lines if line.given):
+        typer.echo(f"{line.what}: {line.value}" + (f"; {line.remarks}" if line.remarks else ""))
+    for line in (line for line in lines if not line.given):
+        note(f"note: {line.what}: {line.value}, {line.remarks}")
 
 
 def _exit_code(outcome: _Outcome) -> ExitCode:

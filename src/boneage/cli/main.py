@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from boneage.cli import assess, batch, bundle, data, evaluate, height, info, reproduce, score, train
+from boneage.cli import assess, batch, bundle, data, evaluate, grade, height, info, reproduce, score, train
 from boneage.cli.console import Interrupted, complain
 from boneage.core.errors import BoneAgeError, ExitCode, exit_code
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 app.command("assess")(assess.assess)
 app.command("batch")(batch.batch)
 app.command("score")(score.score)
+app.command("grade")(grade.grade)
 app.command("height")(height.height)
 app.command("train")(train.train)
 app.command("bundle")(bundle.bundle)

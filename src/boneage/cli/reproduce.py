@@ -10,13 +10,18 @@ import typer
 from boneage.cli.train import check_overrides, locator, run_recipe
 from boneage.core.errors import ConfigError
 
-PAPERS = {"4": "boneage.recipes.hand_regression.reproduce:reproduce"}
+PAPERS = {
+    "3": "boneage.recipes.graded_regions.reproduce:reproduce",
+    "4": "boneage.recipes.hand_regression.reproduce:reproduce",
+}
 """Number of a paper -> the function that repeats its tables; called as a recipe's is."""
 
 
 def reproduce(
-    paper: Annotated[str, typer.Argument(metavar="PAPER", help="Number of the paper: 4.")],
-    data: Annotated[Path, typer.Option(help="Manifest with path,sex,bone_age_months.")],
+    paper: Annotated[str, typer.Argument(metavar="PAPER", help="Number of the paper: 3 or 4.")],
+    data: Annotated[
+        Path, typer.Option(help="Manifest with path,sex,bone_age_months; for 3 also graded crops.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the tables and figures.")],
     overrides: Annotated[
         list[str] | None,

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 def train(
     recipe: Annotated[str | None, typer.Argument(metavar="RECIPE", help="A name of --list.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Manifest with path,sex,bone_age_months.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Manifest with path,sex,bone_age_months; or graded crops: BONE/GRADE/*.png, file,bone,grade."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run.")] = None,
     overrides: Annotated[
         list[str] | None,
@@ -40,7 +45,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoints.")] = False,
     list_recipes: Annotated[bool, typer.Option("--list", help="List the recipes and end.")] = False,
 ) -> None:
-    """Train a recipe on a manifest (needs the extra `train`)."""
+    """Train a recipe on a manifest or on graded crops (needs the extra `train`)."""
     if list_recipes:
         typer.echo("\n".join(sorted(RECIPES)))
         return

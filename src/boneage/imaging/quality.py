@@ -33,15 +33,16 @@ SATURATED_SHARE = 0.05
 """Share of the central pixels at full white above which detail is lost."""
 
 
-def check_size(height: int, width: int) -> None:
+def check_size(height: int, width: int, min_side: int = MIN_SIDE) -> None:
     """Refuse an image by the size its header states, before it is decoded.
 
     Args:
         height: rows, in pixels.
         width: columns, in pixels.
+        min_side: shortest side that is accepted, in pixels; a crop may be smaller than a hand.
 
     Raises:
-        UnsupportedImage: it is larger than `MAX_PIXELS` or `MAX_SIDE`, or smaller than `MIN_SIDE`.
+        UnsupportedImage: it is larger than `MAX_PIXELS` or `MAX_SIDE`, or smaller than `min_side`.
     """
     size = f"{width} x {height} px"
     if height * width > MAX_PIXELS or max(height, width) > MAX_SIDE:
@@ -49,9 +50,9 @@ def check_size(height: int, width: int) -> None:
             f"the image is too large: {size}, at most {MAX_PIXELS // 1_000_000} million pixels and "
             f"{MAX_SIDE} px a side are read; reduce it first"
         )
-    if min(height, width) < MIN_SIDE:
+    if min(height, width) < min_side:
         raise UnsupportedImage(
-            f"the image is too small: {size}, at least {MIN_SIDE} px a side are needed; "
+            f"the image is too small: {size}, at least {min_side} px a side are needed; "
             "give the original radiograph"
         )
 

@@ -21,7 +21,7 @@ from PIL import JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugi
 
 from boneage.core.errors import NotAHand, UnreadableImage, UnsupportedImage
 from boneage.core.types import Notice
-from boneage.imaging.quality import check_size
+from boneage.imaging.quality import MIN_SIDE, check_size
 
 Pixels = NDArray[Any]
 """Pixels of an unsigned 8 or 16 bit type."""
@@ -52,10 +52,11 @@ def is_raster(data: bytes) -> bool:
     return _format_of(data) is not None
 
 
-def decode(data: bytes) -> tuple[Pixels, tuple[Notice, ...]]:
+def decode(data: bytes, min_side: int = MIN_SIDE) -> tuple[Pixels, tuple[Notice, ...]]:
     """Return the grey levels (H, W), 8 or 16 bit, of a whole raster file, and what was doubtful.
 
-    Colour is weighted to grey, a palette is looked up, and alpha is blended on black.
+    Colour is weighted to grey, a palette is looked up, and alpha is blended on black. Sides shorter than
+    `min_side` pixels are refused.
 
     Raises:
         UnreadableImage: the file is damaged or ends early.
@@ -67,7 +68,7 @@ def decode(data: bytes) -> tuple[Pixels, tuple[Notice, ...]]:
         raise UnreadableImage(
             "not a PNG, JPEG, TIFF or WebP image; give a radiograph in one of these or as DICOM"
         )
-    white_is_zero = _check_header(data, kind)
+    white_is_zero = _check_header(data, kind, min_side)
     pixels = _decode_pixels(data, kind.name)
     if white_is_zero and pixels.dtype == np.uint16 and pixels.ndim == 2:
         # OpenCV turns such a TIFF at 8 bits and leaves it as stored at 16.
@@ -79,7 +80,7 @@ def _format_of(data: bytes) -> _Format | None:
     return next((kind for kind in _FORMATS if kind.matches(data)), None)
 
 
-def _check_header(data: bytes, kind: _Format) -> bool:
+def _check_header(data: bytes, kind: _Format, min_side: int) -> bool:
     """Refuse by its header what may not be decoded; return whether it is a TIFF whose zero is white."""
     try:
         with kind.open(BytesIO(data)) as header:
@@ -91,7 +92,7 @@ def _check_header(data: bytes, kind: _Format) -> bool:
         raise UnreadableImage(
             f"the {kind.name} file is damaged or ends early; copy or export it again"
         ) from error
-    check_size(height, width)
+    check_size(height, width, min_side)
     if pages > 1:
         raise UnsupportedImage(f"the {kind.name} file holds {pages} pages or frames; give one image a file")
     if not whole:

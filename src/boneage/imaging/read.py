@@ -11,10 +11,10 @@ from boneage.core.errors import BoneAgeError, UnreadableImage, UnsupportedImage
 from boneage.core.types import FloatArray, Notice, Radiograph
 from boneage.imaging import polarity, raster
 from boneage.imaging.polarity import Polarity
-from boneage.imaging.quality import MAX_FILE_BYTES
+from boneage.imaging.quality import MAX_FILE_BYTES, MIN_SIDE
 
 
-def read(path: str | Path) -> Radiograph:
+def read(path: str | Path, *, min_side: int = MIN_SIDE) -> Radiograph:
     """Return the radiograph in a PNG, JPEG, TIFF, WebP or DICOM file, bone bright, in [0, 1].
 
     The kind is told from the content, never from the name. Pixels are as stored: an orientation
@@ -22,6 +22,7 @@ def read(path: str | Path) -> Radiograph:
 
     Args:
         path: the file; every message and the result name it as given here.
+        min_side: shortest side that is accepted of a PNG, JPEG, TIFF or WebP, in pixels.
 
     Raises:
         UnreadableImage: the file is missing, empty, truncated, damaged or no image.
@@ -31,7 +32,7 @@ def read(path: str | Path) -> Radiograph:
     """
     name = str(path)
     try:
-        return _read_bytes(_load(Path(path)), name)
+        return _read_bytes(_load(Path(path)), name, min_side)
     except BoneAgeError as error:
         raise type(error)(f"{name}: {error}") from error
 
@@ -43,7 +44,7 @@ def read_bytes(data: bytes, name: str = "") -> Radiograph:
         UnreadableImage, UnsupportedImage, NotAHand, RuntimeUnavailable: as `read`.
     """
     try:
-        return _read_bytes(data, name)
+        return _read_bytes(data, name, MIN_SIDE)
     except BoneAgeError as error:
         raise type(error)(f"{name}: {error}" if name else str(error)) from error
 
@@ -70,7 +71,7 @@ def _check_bytes(size: int) -> None:
         raise UnsupportedImage(f"the file is larger than {MAX_FILE_BYTES >> 20} MiB; export one image alone")
 
 
-def _read_bytes(data: bytes, name: str) -> Radiograph:
+def _read_bytes(data: bytes, name: str, min_side: int) -> Radiograph:
     _check_bytes(len(data))
     if not data:
         raise UnreadableImage("the file is empty; copy or export it again")
@@ -80,7 +81,7 @@ def _read_bytes(data: bytes, name: str) -> Radiograph:
         radiograph = dicom.decode(data)
         tagged = True
     elif raster.is_raster(data):
-        levels, notices = raster.decode(data)
+        levels, notices = raster.decode(data, min_side)
         radiograph = Radiograph(pixels=_to_unit(levels), warnings=notices)
         tagged = False
     else:

@@ -24,6 +24,9 @@ from boneage.metrics.subgroups import coverage_table, subgroup_table
 
 Vector = NDArray[np.float64]
 
+HAND_MODEL = "hand_model.npz"
+"""What a complete hand looks like to the finder; a run of `hand_localisation` makes it."""
+
 
 @dataclass(frozen=True)
 class OutOfFold:
@@ -190,6 +193,8 @@ def assemble(
         "hand_regression.onnx": age_run / "graph.onnx",
         "folds.csv": age_run / "folds.csv",
     }
+    if (finder_run / HAND_MODEL).is_file():
+        files[HAND_MODEL] = finder_run / HAND_MODEL
     combination: dict[str, Any] = {}
     answer = direct
     if grades_run is not None:
@@ -209,6 +214,7 @@ def assemble(
         **({"combination": combination} if combination else {}),
         "localiser": _configuration(finder_run),
         "graphs": {Path(file).stem: file for file in files if file.endswith(".onnx")},
+        "files": {Path(file).stem: file for file in files if file.endswith(".npz")},
     }
     with TemporaryDirectory() as folder:
         files["oof.csv"] = Path(folder) / "oof.csv"

@@ -6,7 +6,6 @@ path -> read -> quality -> locate -> the direct age, and the graded bones -> con
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from boneage import __version__
+from boneage.anatomy.completeness import HandModel
 from boneage.anatomy.hand_mask import hand_from_labels
-from boneage.anatomy.localise import closer_region, decode_finder, prepare_finder
+from boneage.anatomy.localise import find_hand
 from boneage.core.errors import ConfigError, RuntimeUnavailable, SexRequired
+from boneage.core.protocols import Arrays
 from boneage.core.registry import METHODS, load
-from boneage.core.types import Affine, Assessment, Box, FloatArray, Hand, Notice, Radiograph, Sex
+from boneage.core.types import Assessment, FloatArray, Hand, Notice, Radiograph, Sex
 from boneage.imaging.enhance import stretch_contrast
 from boneage.imaging.quality import inspect
 from boneage.imaging.read import read
@@ -43,7 +44,7 @@ class Finder:
     def __init__(
         self, graph: Path, runtime: str = "onnxruntime", threads: int = 1, watch: Watch = nullcontext
     ) -> None:
-        self._run = open_graph(graph, runtime, threads)
+        self.run = open_graph(graph, runtime, threads)
         self._watch = watch
 
     def __call__(self, radiograph: Radiograph) -> Hand:
@@ -52,16 +53,11 @@ class Finder:
         Raises:
             NotAHand: none, or more than one.
         """
-        outputs, to_input = self._look(radiograph, None)
-        region = closer_region(outputs, to_input, radiograph.shape)
-        if region is not None:
-            outputs, to_input = self._look(radiograph, region)
-        return decode_finder(outputs, to_input, radiograph.shape)
+        return find_hand(radiograph, self._watched)
 
-    def _look(self, radiograph: Radiograph, region: Box | None) -> tuple[Mapping[str, FloatArray], Affine]:
-        inputs, to_input = prepare_finder(radiograph, region)
+    def _watched(self, inputs: Arrays) -> dict[str, FloatArray]:
         with self._watch("find"):
-            return self._run(inputs), to_input
+            return self.run(inputs)
 
 
 class Assessor:
@@ -73,7 +69,7 @@ class Assessor:
         runtime: `onnxruntime` or `openvino`.
         threads: of the runtime; None takes the processors there are, at most 8.
         watch: what every stage runs in, by name: `read`, `inspect`, `localise` (and in it `find`, the
-            finder's graph), `prepare`, `run`, `decode`, and of the bones `crop`, `grade`, `score`.
+            finder's graph), `complete`, `prepare`, `run`, `decode`; of the bones `crop`, `grade`, `score`.
 
     Raises:
         ConfigError: unknown localiser or runtime.
@@ -108,6 +104,7 @@ class Assessor:
         self._run = open_graph(bundle.graph(self._method.graph), runtime, self.threads)
         graded = GradedRegions.name in bundle.manifest["methods"]
         self._grade = HandGrader(bundle, runtime, self.threads, watch) if graded else None
+        self._hand_model = HandModel.load(bundle.file("hand_model")) if bundle.has("hand_model") else None
 
     def locate(self, radiograph: Radiograph) -> Hand:
         """Find the hand.
@@ -164,8 +161,10 @@ class Assessor:
                 Notice("sex_differs", f"the file says {radiograph.sex}; {sex} was given and used")
             )
         hand = self.locate(radiograph)
+        with self._watch("complete"):
+            absent = self._absent(radiograph, hand)
         ages = {self._name: self._findings(radiograph, hand, known_sex).age_months}
-        graded = self._grade(radiograph, hand, known_sex) if self._grade else NOT_GRADED
+        graded = self._grade(radiograph, hand, known_sex, absent) if self._grade else NOT_GRADED
         if graded.age_months is not None:
             ages[GradedRegions.name] = graded.age_months
         concluded = conclude(ages, known_sex, self.bundle.manifest)
@@ -187,6 +186,15 @@ class Assessor:
             warnings=(*warnings, *hand.warnings, *graded.warnings, *concluded.warnings),
             provenance=self._provenance(radiograph),
         )
+
+    def _absent(self, radiograph: Radiograph, hand: Hand) -> tuple[str, ...]:
+        """Refuse what is not one complete hand; return which forearm bones are not on the film.
+
+        The model of complete hands knows them as the finder sees them, so it judges no other localiser's.
+        """
+        if self._hand_model is None or self.localise != "fast":
+            return ()
+        return self._hand_model.check(radiograph, hand, self._find.run)
 
     def _findings(self, radiograph: Radiograph, hand: Hand, sex: Sex) -> Any:
         with self._watch("prepare"):

@@ -62,7 +62,7 @@ class Bundle:
                     f"{folder.name}/{name} is not what its manifest names (sha256 differs); "
                     "install the bundle again"
                 )
-        for name in manifest["graphs"].values():
+        for name in (*manifest["graphs"].values(), *manifest.get("files", {}).values()):
             if name not in manifest["checksums"]:
                 raise ChecksumMismatch(
                     f"{folder.name}/{name} has no checksum in its manifest; install the bundle again"
@@ -84,6 +84,20 @@ class Bundle:
         if role not in graphs:
             raise BundleError(f"the bundle {self.name} has no graph {role!r}; it has {', '.join(graphs)}")
         return self.path / str(graphs[role])
+
+    def has(self, role: str) -> bool:
+        """Return whether the bundle has a file that is no graph, as `hand_model`."""
+        return role in self.manifest.get("files", {})
+
+    def file(self, role: str) -> Path:
+        """Return a file that is no graph.
+
+        Raises:
+            BundleError: the bundle has no such file.
+        """
+        if not self.has(role):
+            raise BundleError(f"the bundle {self.name} has no file {role!r}; install a newer one")
+        return self.path / str(self.manifest["files"][role])
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

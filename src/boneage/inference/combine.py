@@ -1,6 +1,6 @@
 """Fit how the methods' ages are joined, from predictions of images that the methods were not trained on.
 
-Source: stacked regression (Breiman 1996), a linear one with an intercept, by sex.
+Source: stacked regression (Breiman 1996), with weights that add up to 1 and an offset for each sex.
 """
 
 from __future__ import annotations
@@ -19,23 +19,19 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Combination:
-    """Weights of the methods' ages by sex, and what is added, in months."""
+    """Weights of the methods' ages, which add up to 1, and what is added for a sex, in months."""
 
-    weights: Mapping[str, Mapping[str, float]]
+    weights: Mapping[str, float]
     offsets_months: Mapping[str, float]
 
     def ages(self, predicted: Mapping[str, Vector], sex: NDArray[np.str_]) -> Vector:
         """Return the joined ages (N,) of methods' ages (N,)."""
-        joined = np.zeros(len(sex))
-        for name in Sex:
-            here = sex == name
-            weighed = [weight * predicted[method][here] for method, weight in self.weights[name].items()]
-            joined[here] = np.sum(weighed, axis=0) + self.offsets_months[name]
-        return joined
+        weighed = [weight * predicted[method] for method, weight in self.weights.items()]
+        return np.asarray(np.sum(weighed, axis=0) + [self.offsets_months[name] for name in sex])
 
 
 def fit_combination(predicted: Mapping[str, Vector], truth: Vector, sex: NDArray[np.str_]) -> Combination:
-    """Fit by least squares, a sex at a time.
+    """Fit by least squares.
 
     Args:
         predicted: method -> (N,) out-of-fold ages in months.
@@ -43,18 +39,19 @@ def fit_combination(predicted: Mapping[str, Vector], truth: Vector, sex: NDArray
         sex: (N,) `female` or `male`.
 
     Raises:
-        ConfigError: a sex has fewer cases than there are numbers to fit.
+        ConfigError: a sex has too few cases.
     """
-    weights, offsets = {}, {}
-    for name in Sex:
-        here = sex == name
-        if here.sum() <= len(predicted) + 1:
+    first, *others = predicted
+    intercepts = [sex == name for name in Sex]
+    for name, here in zip(Sex, intercepts, strict=True):
+        if here.sum() <= len(predicted):
             raise ConfigError(f"too few {name} hands ({here.sum()}) to join {len(predicted)} methods")
-        columns = np.column_stack([*(ages[here] for ages in predicted.values()), np.ones(here.sum())])
-        *found, offset = np.linalg.lstsq(columns, truth[here], rcond=None)[0]
-        weights[str(name)] = dict(zip(predicted, map(float, found), strict=True))
-        offsets[str(name)] = float(offset)
-    return Combination(weights, offsets)
+    away = [predicted[name] - predicted[first] for name in others]
+    columns = np.column_stack([*away, *intercepts]).astype(np.float64)
+    found = np.linalg.lstsq(columns, truth - predicted[first], rcond=None)[0].tolist()
+    weights = dict(zip(others, found, strict=False))
+    offsets = dict(zip(map(str, Sex), found[len(others) :], strict=True))
+    return Combination({first: 1 - sum(weights.values()), **weights}, offsets)
 
 
 def cross_fit(

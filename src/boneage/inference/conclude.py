@@ -48,15 +48,15 @@ def conclude(ages: Mapping[str, float], sex: Sex, manifest: Mapping[str, Any]) -
 
     Args:
         ages: method -> bone age in months.
-        sex: whose weights to use.
+        sex: whose offset to use.
         manifest: of the bundle: `method`, `methods` with their `calibration`, perhaps `combination` with
-            `weights` (sex -> method -> weight), `offsets_months` (sex -> months) and `calibration`.
+            `weights` (method -> weight), `offsets_months` (sex -> months) and `calibration`.
     """
     combination = manifest.get("combination")
     main = str(manifest["method"])
     age, calibration = ages[main], manifest["methods"][main]["calibration"]
-    if combination is not None and set(combination["weights"][sex]) <= set(ages):
-        weights = combination["weights"][sex]
+    if combination is not None and set(combination["weights"]) <= set(ages):
+        weights = combination["weights"]
         age = (
             sum(weight * ages[name] for name, weight in weights.items()) + combination["offsets_months"][sex]
         )

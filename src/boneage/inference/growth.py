@@ -7,8 +7,8 @@ from typing import Any
 
 from boneage.core.errors import NotApplicable
 from boneage.core.types import Sex
-from boneage.standards.adult_height import Child, HeightForecast, HeightPrediction, predict_heights
-from boneage.standards.growth import bone_age_sd_score, nearest_plates
+from boneage.standards.adult_height import METHODS, Child, HeightForecast, HeightPrediction, predict_heights
+from boneage.standards.growth import OLDEST_MONTHS, bone_age_sd_score, nearest_plates
 
 RUS_METHOD = "tw_mark1_1975"
 """The one height method that was made with RUS bone ages; the others were made with Greulich-Pyle's."""
@@ -47,21 +47,32 @@ def growth(
     plates = nearest_plates(sex, bone_age_months)
     found: dict[str, Any] = {"plates": [asdict(plate) for plate in plates]}
     if age_months is None:
+        if measured.height_cm is not None:
+            reasons = dict.fromkeys(METHODS, "needs age_months: give it")
+            found["adult_heights"] = {"predictions": [], "left_out": reasons}
         return found
-    try:
-        score = bone_age_sd_score(bone_age_months, age_months, sex)
-        found["sd_score"] = {
-            "value": score.value,
-            "difference_months": score.difference_months,
-            "sd_months": score.sd_months,
-            "reference": score.reference,
-            "remarks": [notice.text for notice in score.warnings],
-        }
-    except NotApplicable as reason:
-        found["sd_score"] = {"value": None, "remarks": [str(reason)]}
+    found["sd_score"] = _sd_score(sex, bone_age_months, age_months)
     if measured.height_cm is not None:
         found["adult_heights"] = _heights(sex, bone_age_months, tw3_age_months, age_months, measured)
     return found
+
+
+def _sd_score(sex: Sex, bone_age_months: float, age_months: float) -> dict[str, Any]:
+    """Return the SD score; an adult's age, as a file may carry it, has none and is no reason to refuse."""
+    if age_months > OLDEST_MONTHS:
+        reason = f"no reference reaches {age_months:g} months: no SD score can be given"
+        return {"value": None, "remarks": [reason]}
+    try:
+        score = bone_age_sd_score(bone_age_months, age_months, sex)
+    except NotApplicable as reason:
+        return {"value": None, "remarks": [str(reason)]}
+    return {
+        "value": score.value,
+        "difference_months": score.difference_months,
+        "sd_months": score.sd_months,
+        "reference": score.reference,
+        "remarks": [notice.text for notice in score.warnings],
+    }
 
 
 def _heights(

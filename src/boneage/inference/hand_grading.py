@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import nullcontext
+
+import numpy as np
 
 from boneage.core.types import Hand, Radiograph, Sex
 from boneage.inference.bundle import Bundle
@@ -32,11 +35,22 @@ class HandGrader:
         self._run = open_graph(bundle.graph(GradedRegions.graph), runtime, threads)
         self._watch = watch
 
-    def __call__(self, radiograph: Radiograph, hand: Hand, sex: Sex) -> GradedHand:
-        """Return the hand's grades, scores and ages; bones outside the image are named, not guessed."""
+    def __call__(
+        self, radiograph: Radiograph, hand: Hand, sex: Sex, absent: Collection[str] = ()
+    ) -> GradedHand:
+        """Return the hand's grades, scores and ages; bones outside the image are named, not guessed.
+
+        Args:
+            radiograph: the image.
+            hand: the hand in it.
+            sex: whose tables to use.
+            absent: bones that are known not to be in the image, beside those whose regions leave it.
+        """
         with self._watch("crop"):
             regions = self._method.regions(radiograph, hand)
-            seen = readable(regions)
+            seen = [region for region in readable(regions) if region.name not in absent]
+            if not seen:
+                return grade_hand(regions, (), np.empty((0, 1)), sex)
             inputs = self._method.prepare(radiograph, seen)
         with self._watch("grade"):
             outputs = self._run(inputs)

@@ -53,6 +53,15 @@ class ShuffleAttention(nn.Module):
         return joined.transpose(1, 2).reshape(count, channels, height, width)
 
 
+class _HalfSize(nn.Module):
+    """Averages maps to half their size; a map of one cell, which runtimes refuse to pool, stays."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        if min(int(side) for side in maps.shape[-2:]) < 2:
+            return maps
+        return nn.functional.avg_pool2d(maps, 2, ceil_mode=True, count_include_pad=False)
+
+
 class AttentionResidualUnit(nn.Module):
     """A residual unit whose output is corrected by an attention path.
 
@@ -72,10 +81,11 @@ class AttentionResidualUnit(nn.Module):
 
     def __init__(self, unit: nn.Module, channels: int, *, reduction: int = 4, groups: int = 8) -> None:
         super().__init__()
-        narrow = max(2 * groups, channels // reduction)
+        step = 2 * groups  # the attention splits its channels so
+        narrow = step * -(-channels // (reduction * step))
         self.unit = unit
         self.attend = nn.Sequential(
-            nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False),
+            _HalfSize(),
             nn.Conv2d(channels, narrow, 1, bias=False),
             nn.BatchNorm2d(narrow),
             nn.ReLU(),

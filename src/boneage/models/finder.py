@@ -1,7 +1,7 @@
-"""The hand finder: one small network that gives the hand's mask and its 21 key points.
+"""The hand finder: one small network that gives the hand's mask, its 21 key points and two epiphyses.
 
-It is trained from masks of differentiable feature clustering (paper 4) and from pseudo-labelled
-key points; see `recipes/hand_localisation`.
+It is trained from masks of differentiable feature clustering (paper 4) and from labelled and
+pseudo-labelled key points; see `recipes/hand_localisation`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from boneage.models.backbones import IMAGENET_MEAN, IMAGENET_STD, MobileNetV2Features
 
 KEYPOINTS = 21
+EPIPHYSES = 2
+MAPS = KEYPOINTS + EPIPHYSES + 1
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:
@@ -26,7 +28,8 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
 class HandFinder(nn.Module):
     """MobileNetV2 to stride 16 with a light decoder back to stride 4.
 
-    Output channels: 21 key-point heat maps, then the hand mask; all as logits.
+    Output channels: 21 key-point heat maps, those of the epiphyses of radius and ulna, then the hand
+    mask; all as logits.
     """
 
     def __init__(self, features: MobileNetV2Features) -> None:
@@ -36,7 +39,7 @@ class HandFinder(nn.Module):
         self.widen = _block(96, 64)
         self.join8 = _block(64 + 32, 64)
         self.join4 = _block(64 + 24, 48)
-        self.output = nn.Conv2d(48, KEYPOINTS + 1, 1)
+        self.output = nn.Conv2d(48, MAPS, 1)
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
@@ -45,7 +48,7 @@ class HandFinder(nn.Module):
             nn.init.constant_(self.output.bias, -3.0)  # most cells are empty
 
     def logits(self, image: Tensor) -> Tensor:
-        """Map images (N, 1, S, S) in [0, 1] to logits (N, 22, S / 4, S / 4)."""
+        """Map images (N, 1, S, S) in [0, 1] to logits (N, 24, S / 4, S / 4)."""
         fine = self.to4((image - self.mean) / self.std)
         middle = self.to8(fine)
         coarse = self.widen(self.to16(middle))
@@ -55,7 +58,7 @@ class HandFinder(nn.Module):
         return logits
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map images (N, 1, S, S) in [0, 1] to probabilities (N, 22, S / 4, S / 4)."""
+        """Map images (N, 1, S, S) in [0, 1] to probabilities (N, 24, S / 4, S / 4)."""
         return self.logits(image).float().sigmoid()
 
 

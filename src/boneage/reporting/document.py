@@ -10,7 +10,8 @@ from typing import Any
 
 from boneage.core.types import Assessment, FloatArray, Region, Sex
 from boneage.reporting import overlay
-from boneage.reporting.tabular import Failure, plain, years_and_months
+from boneage.reporting.growth import growth_lines
+from boneage.reporting.tabular import Failure, percentage, plain, years_and_months
 from boneage.standards.names import TW3_STAGES, Bone
 from boneage.standards.scoring import standard
 
@@ -61,9 +62,9 @@ def article(assessment: Assessment, image: FloatArray, saliency: FloatArray | No
             f"<article><h2>{escape(assessment.path or 'Radiograph')}</h2>",
             *_notices(assessment),
             _answer(assessment),
-            _pictures(assessment, image, saliency),
             *_ages(assessment),
-            *_scores(assessment),
+            _pictures(assessment, image, saliency),
+            *_scores(assessment, image),
             *_growth(assessment),
             _provenance(assessment),
             "</article>",
@@ -151,17 +152,11 @@ def _pictures(assessment: Assessment, image: FloatArray, saliency: FloatArray | 
         f'<figure><img alt="Radiograph with the hand as found" src="{_image(overlay.outline(image, hand))}">'
         f"<figcaption>The hand as found:{legend}<br>{found}</figcaption></figure>"
     ]
-    if assessment.regions:
-        drawn = _image(overlay.graded_regions(image, assessment.regions))
-        figures.append(
-            f'<figure class="wide"><img alt="Radiograph with the graded regions" src="{drawn}">'
-            "<figcaption>Graded regions: RUS-CHN grades, of capitate and hamate CHN's</figcaption></figure>"
-        )
     if saliency is not None:
         figures.append(
             f'<figure><img alt="Map of the areas that the reading rests on" '
             f'src="{_image(overlay.heat(image, saliency))}"><figcaption>Where the reading rests: '
-            'how much it changes when an area is hidden<div class="scale"><span>little</span>'
+            'how much the whole-hand age changes when an area is hidden<div class="scale"><span>little</span>'
             f'<img alt="colour scale from little to much" src="{_image(overlay.heat_legend())}">'
             "<span>much</span></div></figcaption></figure>"
         )
@@ -175,12 +170,17 @@ def _image(picture: overlay.Picture) -> str:
 
 METHOD_NAMES = {
     "hand_regression": "Whole hand, direct",
-    "graded_regions": "Graded bones, expected RUS-CHN score",
-    "rus_chn": "RUS-CHN",
-    "tw3": "TW3-RUS",
-    "chn": "CHN",
+    "graded_regions": "Graded bones, RUS-CHN by expected scores",
+    "rus_chn": "RUS-CHN by grades",
+    "tw3": "TW3-RUS by grades",
+    "chn": "CHN by grades",
 }
-"""Method or standard -> what a report calls it."""
+"""Method or standard -> what a report calls its bone age."""
+
+SHEET = {"rus_chn": "RUS-CHN", "tw3": "TW3-RUS", "chn": "CHN"}
+"""Standard -> the title of its column."""
+
+NOT_USED, NOT_GRADED = "\N{EN DASH}", "not graded"
 
 
 def _ages(assessment: Assessment) -> Iterator[str]:
@@ -192,63 +192,64 @@ def _ages(assessment: Assessment) -> Iterator[str]:
         yield "<h3>By method</h3>" + _table(("Method", "Bone age"), rows)
 
 
-def _scores(assessment: Assessment) -> Iterator[str]:
+def _scores(assessment: Assessment, image: FloatArray) -> Iterator[str]:
     if not assessment.regions:
         return
+    picture = overlay.graded_regions(image, assessment.regions, assessment.hand.box_px)
+    yield (
+        '<section class="grades"><h3>Grades and scores</h3>'
+        f'<figure class="wide"><img alt="Radiograph with the graded regions" src="{_image(picture)}">'
+        "<figcaption>The graded bones (mc metacarpal; pp, mp, dp proximal, middle and distal phalanx; 1 is "
+        "the thumb's) with their RUS-CHN grades, capitate and hamate with CHN's; ? was not graded."
+        "</figcaption></figure>"
+    )
     rows = [_bone_row(region, assessment.sex) for region in assessment.regions]
-    totals = assessment.scores
-    rows.append(("total", *(_total(totals.get(name)) for name in _SHEET), ""))
-    heads = ("Bone", *(METHOD_NAMES[name] for name in _SHEET), "Confidence")
-    yield "<h3>Grades and scores</h3>" + _table(heads, rows)
-    yield '<p class="soft">A grade, and in brackets its score. Confidence: the probability of the grade.</p>'
-    remarks = {remark: None for score in totals.values() for remark in score.get("remarks", ())}
+    totals = [assessment.scores.get(name) for name in SHEET]
+    feet = [
+        ("Total", *(_total(score, "total", "age_months") for score in totals), ""),
+        (
+            "Expected total",
+            *(_total(score, "expected_total", "expected_age_months") for score in totals),
+            "",
+        ),
+    ]
+    yield _table(("Bone", *SHEET.values(), "Confidence"), rows, feet=feet)
+    yield (
+        '<p class="soft">A grade with its score in brackets. Confidence: the network\'s probability of the '
+        "grade. Expected total: scores weighed by the probabilities of all grades; a bone between two grades "
+        "counts as such. The grades were learnt from bone ages, not from graders.</p>"
+    )
+    remarks = {remark: None for score in assessment.scores.values() for remark in score["remarks"]}
     if remarks:
         yield '<ul class="soft">' + "".join(f"<li>{escape(remark)}</li>" for remark in remarks) + "</ul>"
-
-
-_SHEET = ("rus_chn", "tw3", "chn")
+    yield "</section>"
 
 
 def _bone_row(region: Region, sex: Sex) -> tuple[str, ...]:
     bone = Bone(region.bone)
-    cells = []
-    for name in _SHEET:
-        grade = region.grades.get(name)
-        if grade is None:
-            cells.append("not graded" if not region.grades else "")
-            continue
-        points = standard(name).grade_score(sex, bone, grade)
-        shown = TW3_STAGES[round(grade)] if name == "tw3" else f"{grade:g}"
-        cells.append(f"{shown} ({points:g})")
-    confidence = "" if region.confidence is None else f"{region.confidence:.0%}"
-    return bone.readable, *cells, confidence
+    cells = [_grade(name, bone, region, sex) for name in SHEET]
+    return bone.readable, *cells, "" if region.confidence is None else percentage(region.confidence)
 
 
-def _total(score: Mapping[str, Any] | None) -> str:
+def _grade(name: str, bone: Bone, region: Region, sex: Sex) -> str:
+    """Return a bone's cell under a standard: its grade and score, or that there is none."""
+    if bone not in standard(name).bones:
+        return NOT_USED
+    grade = region.grades.get(name)
+    if grade is None:
+        return NOT_GRADED
+    shown = TW3_STAGES[round(grade)] if name == "tw3" else f"{grade:g}"
+    return f"{shown} ({standard(name).grade_score(sex, bone, grade):g})"
+
+
+def _total(score: Mapping[str, Any] | None, total: str, age_months: str) -> str:
     if score is None:
-        return "not all graded"
-    return f"{score['total']:g}: {years_and_months(score['age_months'])}"
+        return "a bone is missing"
+    return f"{score[total]:.0f}: {years_and_months(score[age_months])}"
 
 
 def _growth(assessment: Assessment) -> Iterator[str]:
-    growth = assessment.growth
-    rows: list[tuple[str, str, str]] = []
-    if plates := growth.get("plates"):
-        ages = ", ".join(years_and_months(plate["age_months"]) for plate in plates)
-        rows.append(("Nearest Greulich-Pyle plates", ages, ""))
-    if score := growth.get("sd_score"):
-        value = "none" if score["value"] is None else f"{score['value']:+.1f} SD"
-        rows.append(
-            ("Bone age against age", value, "; ".join([score.get("reference", ""), *score["remarks"]]))
-        )
-    heights = growth.get("adult_heights", {})
-    for item in heights.get("predictions", ()):
-        error = item["residual_sd_cm"]
-        shown = f"{item['height_cm']:.1f} cm" + ("" if error is None else f" (SD {error:g})")
-        rows.append((f"Adult height, {item['edition']}", shown, "; ".join(item["remarks"])))
-    rows += [
-        (f"Adult height, {name}", "none", reason) for name, reason in heights.get("left_out", {}).items()
-    ]
+    rows = [(line.what, line.value, line.remarks) for line in growth_lines(assessment.growth)]
     if rows:
         yield "<h3>Growth</h3>" + _table(("What", "Value", "Remarks"), rows)
 
@@ -276,17 +277,25 @@ def _failures(failures: tuple[Failure, ...]) -> Iterator[str]:
         yield f'<section class="failures"><h2>Not read: {len(failures)}</h2>{table}</section>'
 
 
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]], code: bool = False) -> str:
+def _table(
+    head: tuple[str, ...],
+    rows: Iterable[tuple[str, ...]],
+    *,
+    feet: Iterable[tuple[str, ...]] = (),
+    code: bool = False,
+) -> str:
     """Return an HTML table whose first column names its rows; every cell is escaped here."""
 
     def cell(text: str) -> str:
         return f"<code>{escape(text)}</code>" if code else escape(text)
 
+    def line(row: tuple[str, ...]) -> str:
+        cells = "".join(f"<td>{cell(text)}</td>" for text in row[1:])
+        return f'<tr><th scope="row">{escape(row[0])}</th>{cells}</tr>'
+
     titles = "".join(f'<th scope="col">{escape(title)}</th>' for title in head)
-    body = "".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>'
-        + "".join(f"<td>{cell(text)}</td>" for text in row[1:])
-        + "</tr>"
-        for row in rows
+    foot = "".join(map(line, feet))
+    return (
+        f"<table><thead><tr>{titles}</tr></thead><tbody>{''.join(map(line, rows))}</tbody>"
+        f"{f'<tfoot>{foot}</tfoot>' if foot else ''}</table>"
     )
-    return f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"

@@ -106,7 +106,8 @@ def side_by_side_png(
         axes.grid(axis="y", color="#e4eaef")
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].legend(loc="lower left", fontsize=8, framealpha=0.9, edgecolor="none")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8, frameon=False)
     return png(figure)
 
 

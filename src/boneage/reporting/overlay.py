@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -21,6 +22,7 @@ REGION_COLOUR = (90, 230, 120)
 UNGRADED_COLOUR = (90, 90, 255)
 HEAT_COLOURS = cv2.COLORMAP_INFERNO
 _HEAT_OPACITY = 0.75
+_MARGIN = 0.08  # around the hand, of its longer side: room for labels
 
 
 def outline(image: FloatArray, hand: Hand, side_px: int = 900) -> Picture:
@@ -46,26 +48,56 @@ def outline(image: FloatArray, hand: Hand, side_px: int = 900) -> Picture:
     return picture
 
 
-def graded_regions(image: FloatArray, regions: Sequence[Region], side_px: int = 1400) -> Picture:
-    """Return the radiograph with every bone's region and its RUS-CHN grade (CHN's for carpals) drawn on it.
+def graded_regions(
+    image: FloatArray, regions: Sequence[Region], hand_box: Box | None = None, side_px: int = 1400
+) -> Picture:
+    """Return the hand with every bone's region and its RUS-CHN grade (CHN's for carpals) drawn on it.
 
     Args:
         image: (H, W) float32 in [0, 1], the source pixels.
         regions: of the graded bones; one without grades is drawn in another colour with a question mark.
+        hand_box: in source pixels; what lies well outside it and the regions is left out. None keeps all.
         side_px: longest side of the picture.
     """
-    picture, scale = _scaled(image, side_px)
+    x0, y0, x1, y1 = _cut_out(image.shape, regions, hand_box)
+    picture, scale = _scaled(image[y0:y1, x0:x1], side_px)
     width = max(1, round(side_px / 600))
-    shared = _shared_boxes(regions)
-    taken = [tuple(edge * scale for edge in box) for box, _ in shared]
-    for box, names in shared:
-        graded = all(region.grades for region in names)
-        colour = REGION_COLOUR if graded else UNGRADED_COLOUR
-        corners = _fixed_point(np.reshape(np.asarray(box, dtype=np.float64), (2, 2)), scale)
-        cv2.rectangle(picture, corners[0], corners[1], colour, width, cv2.LINE_AA, _SHIFT)
-        text = "  ".join(f"{region.bone} {grade_text(region)}" for region in names)
-        taken.append(_label(picture, text, tuple(edge * scale for edge in box), colour, taken))
+    moved = [replace(region, box_px=_moved(region.box_px, (x0, y0), scale)) for region in regions]
+    for region in moved:
+        corners = _fixed_point(np.reshape(np.asarray(region.box_px, dtype=np.float64), (2, 2)), 1.0)
+        for colour, line in (((0, 0, 0), width + 2), (_colour([region]), width)):  # seen on bright films too
+            cv2.rectangle(picture, corners[0], corners[1], colour, line, cv2.LINE_AA, _SHIFT)
+    for label in labels(moved, picture.shape[:2]):
+        _write(picture, label)
     return picture
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A text on a picture: its box in the picture's pixels, end-exclusive, and the text's colour and size."""
+
+    text: str
+    box_px: tuple[int, int, int, int]
+    colour: tuple[int, int, int]
+    size: float
+
+
+def labels(regions: Sequence[Region], shape: tuple[int, int]) -> list[Label]:
+    """Return a label for every box, inside the picture, where it hides least of other boxes and labels.
+
+    Args:
+        regions: with their boxes in the picture's pixels; regions that share a box share a label.
+        shape: height and width of the picture.
+    """
+    shared = _shared_boxes(regions)
+    taken: list[tuple[float, ...]] = [box for box, _ in shared]
+    made = []
+    for box, names in shared:
+        text = "  ".join(f"{region.bone} {grade_text(region)}" for region in names)
+        label = _label(text, box, _colour(names), taken, shape)
+        taken.append(label.box_px)
+        made.append(label)
+    return made
 
 
 def grade_text(region: Region) -> str:
@@ -82,29 +114,60 @@ def _shared_boxes(regions: Sequence[Region]) -> list[tuple[Box, list[Region]]]:
     return list(shared.items())
 
 
+def _colour(regions: Sequence[Region]) -> tuple[int, int, int]:
+    return REGION_COLOUR if all(region.grades for region in regions) else UNGRADED_COLOUR
+
+
+def _cut_out(
+    shape: tuple[int, ...], regions: Sequence[Region], hand_box: Box | None
+) -> tuple[int, int, int, int]:
+    """Return the part of an image that shows hand and regions with a margin for labels, whole pixels."""
+    height, width = shape[:2]
+    if hand_box is None:
+        return 0, 0, width, height
+    boxes = np.array([hand_box, *(region.box_px for region in regions)])
+    low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+    margin = _MARGIN * float(max(high - low))
+    x0, y0 = (int(max(0.0, edge - margin)) for edge in low)
+    x1, y1 = (int(min(end, np.ceil(edge + margin))) for edge, end in zip(high, (width, height), strict=True))
+    return x0, y0, x1, y1
+
+
+def _moved(box: Box, origin: tuple[int, int], scale: float) -> Box:
+    """Return a box of source pixels in the pixels of a scaled cut-out."""
+    x0, y0, x1, y1 = ((edge - origin[index % 2]) * scale for index, edge in enumerate(box))
+    return x0, y0, x1, y1
+
+
 def _label(
-    picture: Picture,
     text: str,
-    box: tuple[float, ...],
+    box: Box,
     colour: tuple[int, int, int],
     taken: Sequence[tuple[float, ...]],
-) -> tuple[float, ...]:
-    """Write a text beside a box where it hides least of the boxes and texts there; return its own box."""
-    size = max(0.4, max(picture.shape[:2]) / 1500)
+    shape: tuple[int, int],
+) -> Label:
+    """Return a text's label beside a box, or at its corners, where it hides least of what is there."""
+    height, width = shape
+    size = max(0.4, max(shape) / 1300)
     (wide, tall), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 2)
     x0, y0, x1, y1 = (round(edge) for edge in box)
-    centre, middle = (x0 + x1 - wide) // 2, (y0 + y1 - tall) // 2
-    spots = ((x1 + 6, middle), (x0 - wide - 6, middle), (centre, y0 - tall - 8), (centre, y1 + 6))
-    height, width = picture.shape[:2]
+    lefts = (x1 + 6, x0 - wide - 6)
+    tops = ((y0 + y1 - tall) // 2, y0 - tall, y1)
+    spots = [(left, top) for top in tops for left in lefts]
+    spots[2:2] = [((x0 + x1 - wide) // 2, top) for top in (y0 - tall - 8, y1 + 6)]
     boxes = []
     for left, top in spots:
         x, y = min(max(left, 2), width - wide - 3), min(max(top, 2), height - tall - 4)
         boxes.append((x - 2, y - 2, x + wide + 2, y + tall + 3))
     chosen = min(boxes, key=lambda spot: sum(_overlap(spot, other) for other in taken))
-    cv2.rectangle(picture, chosen[:2], chosen[2:], (0, 0, 0), -1)
-    at = (chosen[0] + 2, chosen[3] - 3)
-    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, colour, 2, cv2.LINE_AA)
-    return chosen
+    return Label(text, chosen, colour, size)
+
+
+def _write(picture: Picture, label: Label) -> None:
+    x0, y0, x1, y1 = label.box_px
+    cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), (0, 0, 0), -1)
+    at = (x0 + 2, y1 - 4)
+    cv2.putText(picture, label.text, at, cv2.FONT_HERSHEY_SIMPLEX, label.size, label.colour, 2, cv2.LINE_AA)
 
 
 def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:

@@ -50,6 +50,11 @@ def years_and_months(age_months: float) -> str:
     return f"{sign}{years} y {months} m"
 
 
+def percentage(share: float) -> str:
+    """Return a probability in whole per cent; one short of certainty is never called 100%."""
+    return ">99%" if 0.995 <= share < 1 else f"{share:.0%}"
+
+
 def assessment_record(assessment: Assessment) -> dict[str, Any]:
     """Return an assessment as the contract's JSON object; pixels are the source image's."""
     return {
@@ -64,8 +69,8 @@ def assessment_record(assessment: Assessment) -> dict[str, Any]:
         "ages": {name: _number(age) for name, age in assessment.ages.items()},
         "hand": _hand(assessment.hand),
         "regions": [_region(region) for region in assessment.regions],
-        "scores": plain(assessment.scores),
-        "growth": plain(assessment.growth),
+        "scores": _rounded(plain(assessment.scores)),
+        "growth": _rounded(plain(assessment.growth)),
         "warnings": [_notice(notice) for notice in assessment.warnings],
         "provenance": plain(assessment.provenance),
     }
@@ -104,6 +109,15 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if np.isfinite(value) else None
     return value if value is None or isinstance(value, bool | int) else str(value)
+
+
+def _rounded(value: Any) -> Any:
+    """Return a plain value with its fractions rounded for reading."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return _number(value) if isinstance(value, float) else value
 
 
 def _hand(hand: Hand) -> dict[str, Any]:

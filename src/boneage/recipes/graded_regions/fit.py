@@ -32,6 +32,7 @@ from boneage.imaging.read import read
 from boneage.models.backbones import create_backbone
 from boneage.models.grading import GradeNet
 from boneage.recipes.graded_regions.config import Recipe
+from boneage.recipes.graded_regions.grades import OWN_STANDARD
 from boneage.recipes.graded_regions.learn import (
     Batches,
     GradingTask,
@@ -144,6 +145,11 @@ class _FoldTask:
 
 
 def open_run(job: TrainJob, recipe: Recipe) -> None:
+    """Make a run's folder and write its configuration, or check that a run is gone on with as begun.
+
+    Raises:
+        ConfigError: `out` holds another run, or one that is not to be resumed.
+    """
     job.out.mkdir(parents=True, exist_ok=True)
     path = job.out / "config.json"
     tree = {"recipe": "graded_regions", **as_tree(recipe)}
@@ -221,6 +227,11 @@ def fit_hands(
 def fit_batches(
     net: GradeNet, recipe: Recipe, steps: int, folder: Path, *, hands: Batches | None, crops: Batches | None
 ) -> None:
+    """Train on batches, or go on where `folder` holds an unfinished training, and save the weights.
+
+    Raises:
+        ConfigError: an epoch has no step.
+    """
     schedule = recipe.schedule
     if steps < 1:
         raise ConfigError(
@@ -274,10 +285,15 @@ def _cuts(job: TrainJob) -> Cuts:
 
 
 def log_to(path: Path) -> None:
+    """Log to a file, and no longer to the one before."""
+    package = logging.getLogger("boneage")
+    for earlier in [handler for handler in package.handlers if isinstance(handler, logging.FileHandler)]:
+        package.removeHandler(earlier)
+        earlier.close()
     log = logging.FileHandler(path)
     log.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    logging.getLogger("boneage").addHandler(log)
-    logging.getLogger("boneage").setLevel(logging.INFO)
+    package.addHandler(log)
+    package.setLevel(logging.INFO)
 
 
 def _write_fold(
@@ -294,7 +310,8 @@ def _write_fold(
         expected = probability @ np.arange(probability.shape[1])
         totals = {name: float((probability * table.table[sex]).sum()) for name, table in scores.items()}
         found = {name: float(np.interp(totals[name], *scores[name].curve[sex])) for name in STANDARDS}
-        ages.append([row.id, row.sex, row.bone_age_months, *(f"{found[n]:.3f}" for n in STANDARDS), fold])
+        own = (f"{age:.3f}" for age in (found[OWN_STANDARD], *found.values()))
+        ages.append([row.id, row.sex, row.bone_age_months, *own, fold])
         visible = cuts.visible[index]
         grades += [
             [
@@ -308,7 +325,8 @@ def _write_fold(
             ]
             for at, bone in enumerate(BONES)
         ]
-    write_table(folder / "predictions.csv", ["id", "sex", "bone_age_months", *STANDARDS, "fold"], ages)
+    head = ["id", "sex", "bone_age_months", "prediction", *STANDARDS, "fold"]
+    write_table(folder / "predictions.csv", head, ages)
     header = ["id", "bone", "grade", "expected_grade", "confidence", "visible", "fold"]
     write_table(folder / "grades.csv", header, grades)
 
@@ -329,6 +347,7 @@ def _grade_anchors(net: GradeNet, recipe: Recipe, fold: int, path: Path) -> None
 
 
 def write_table(path: Path, header: Sequence[str], lines: Sequence[Sequence[object]]) -> None:
+    """Write a CSV, whole or not at all."""
     partial = path.with_suffix(".partial")
     with partial.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -118,5 +118,5 @@ def _missing(absent: Sequence[str], scores: Mapping[str, object]) -> tuple[Notic
         return ()
     unscored = [standard(name).title for name in STANDARDS if name not in scores]
     left_out = f"; no total of {' or '.join(unscored)} is given" if unscored else ""
-    text = f"not graded, since too little of it lies in the image: {', '.join(absent)}{left_out}"
+    text = f"not graded, since its growth plate is not in the image: {', '.join(absent)}{left_out}"
     return (Notice("bone_not_graded", text),)

@@ -26,9 +26,6 @@ PATCH_SIDE = 144
 
 PATCH_MARGIN = 1.4
 
-KEPT_SIDES = 3
-"""Longest side of a loose crop that is kept, in sides of the view."""
-
 
 @dataclass(frozen=True)
 class Cuts:
@@ -130,7 +127,7 @@ class HandCrops:
 class LooseCrops:
     """Graded crops that were cut elsewhere: view (1, S, S), index of the bone, grade.
 
-    They are kept in memory, the large ones reduced to `KEPT_SIDES` times the view's side.
+    They are kept in memory, the large ones at half their size, a quarter, ...
     """
 
     def __init__(self, crops: Sequence[GradedCrop], recipe: Recipe) -> None:
@@ -141,24 +138,26 @@ class LooseCrops:
     def __call__(self, index: int, epoch: int | None = None) -> tuple[FloatArray, int, int]:
         """Return one crop, augmented where an epoch is given."""
         config, augment, crop = self.recipe.input, self.recipe.augment, self.crops[index]
-        image = self.images_[index]
+        image, to_view = self.images_[index]
         where = (BONES.index(crop.bone), crop.grade)
         if epoch is None:
-            view = RegionViews(image).cut(square_of(image), config.side)
+            view = RegionViews(image).cut(to_view, config.side)
             return enhance(view, config)[None], *where
         rng = np.random.default_rng((self.recipe.schedule.seed, epoch, index, 1))
         pose = draw_pose((config.side, config.side), augment, rng)
-        view = RegionViews(image).cut(square_of(image), config.side, pose)
+        view = RegionViews(image).cut(to_view, config.side, pose)
         return change_tone(enhance(view, config), augment, rng)[None], *where
 
 
-def _reduced(crop: Radiograph, side: int) -> Radiograph:
-    """Return a crop that is no larger than views of it need."""
+def _reduced(crop: Radiograph, side: int) -> tuple[Radiograph, Affine]:
+    """Return a crop at the level of `RegionViews` that its whole view is cut from, and the map to the view."""
     height, width = crop.shape
-    scale = KEPT_SIDES * side / max(height, width)
-    if scale >= 1:
-        return crop
-    return Radiograph(resize(crop.pixels, (max(1, round(height * scale)), max(1, round(width * scale))))[0])
+    level = max(0, int(np.floor(np.log2(max(height, width) / side) + 0.4)))
+    if level == 0:
+        return crop, square_of(crop)
+    smaller = (max(1, round(height / 2**level)), max(1, round(width / 2**level)))
+    pixels, to_level = resize(crop.pixels, smaller)
+    return Radiograph(pixels), to_level.inverse().then(square_of(crop))
 
 
 def sex_code(sex: Sex) -> int:

@@ -15,12 +15,18 @@ class LabelConfig:
     backbone: str
     min_presence: float
     masks: int
+    pseudo_weight: float
+    repeat: int
+    repeat_regions: int
+    keypoints: str = ""
+    regions: str = ""
+    unlabelled: str = ""
     exclude: str = ""
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The optimisation, and how many samples are no or two hands."""
+    """The optimisation, and how many samples are no or two hands, or lose their forearm."""
 
     epochs: int
     batch: int
@@ -33,6 +39,22 @@ class TrainingConfig:
     mask_weight: float
     two_hands: float
     no_hand: float
+    no_forearm: float
+    any_rotation: float
+
+
+@dataclass(frozen=True)
+class TuningConfig:
+    """How the base net is tuned to people's labels, once for all of them and once a fold."""
+
+    folds: int
+    images: int
+    forearm_epochs: int
+    teacher_epochs: int
+    student_epochs: int
+    learning_rate: float
+    ema_decay: float
+    any_rotation: float
 
 
 @dataclass(frozen=True)
@@ -41,5 +63,6 @@ class Recipe:
 
     labels: LabelConfig
     training: TrainingConfig
+    tuning: TuningConfig
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     citation: dict[str, str] = field(default_factory=dict)

@@ -9,15 +9,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from boneage.anatomy.localise import FINDER_SIZE, FINDER_STRIDE
+from boneage.anatomy.keypoints import EPIPHYSES, NAMES
+from boneage.anatomy.localise import FINDER_SIZE, FINDER_STRIDE, upright_frame
 from boneage.core.types import Affine, FloatArray
 from boneage.data.augment import change_tone, draw_pose
 from boneage.imaging.geometry import resize, warp
 from boneage.recipes.hand_localisation.config import Recipe
 
 HEATMAP_SIGMA = 1.3  # cells
-ANY_ROTATION = 0.25  # share of hands turned by any angle rather than a small one
 CELLS = FINDER_SIZE // FINDER_STRIDE
+JOINTS = len(NAMES)
+POINTS = JOINTS + len(EPIPHYSES)
+FOREARM_CUT = (0.03, 0.3)  # below the wrist, upright: where a cut-off forearm ends
 
 
 @dataclass(frozen=True)
@@ -26,22 +29,29 @@ class LabelledHand:
 
     Args:
         image: (S, S) uint8, contrast stretched.
-        points: (21, 2) in its pixels.
+        points: (23, 2) key points and epiphyses in its pixels; NaN is an epiphysis that is not in the image.
+        weights: (23,) how much a point counts; 0 is a point that nobody knows.
         mask: (S, S) uint8 0/1, hand and forearm; None where clustering gave no good mask.
     """
 
     image: NDArray[np.uint8]
     points: NDArray[np.float64]
+    weights: NDArray[np.float64]
     mask: NDArray[np.uint8] | None
+
+    @property
+    def joints(self) -> NDArray[np.float64]:
+        """Its 21 key points."""
+        return self.points[:JOINTS]
 
 
 @dataclass(frozen=True)
 class FinderSample:
-    """Image (S, S), target maps (22, S/4, S/4), and whether the mask is known."""
+    """Image (S, S), target maps (24, S/4, S/4), and how much each of them counts (24,)."""
 
     image: FloatArray
     maps: FloatArray
-    mask_known: bool
+    weights: FloatArray
 
 
 class FinderSamples:
@@ -62,15 +72,15 @@ class FinderSamples:
             sample = self._two_hands(index, rng)
         else:
             sample = self._one_hand(index, rng)
-        return FinderSample(
-            change_tone(sample.image, self.recipe.augment, rng), sample.maps, sample.mask_known
-        )
+        return FinderSample(change_tone(sample.image, self.recipe.augment, rng), sample.maps, sample.weights)
 
     def _one_hand(self, index: int, rng: np.random.Generator) -> FinderSample:
         hand = self.hands[index]
+        if rng.random() < self.recipe.training.no_forearm:
+            hand = without_forearm(hand, rng.uniform(*FOREARM_CUT))
         pose = self._pose(hand, rng)
         image = warp(as_float(hand.image), pose, (FINDER_SIZE, FINDER_SIZE), "constant")
-        return FinderSample(image, _maps(hand, pose), hand.mask is not None)
+        return FinderSample(image, _maps(hand, pose), _weights(hand))
 
     def _pose(self, hand: LabelledHand, rng: np.random.Generator) -> Affine:
         size = hand.image.shape[0]
@@ -78,7 +88,7 @@ class FinderSamples:
         pose = Affine(np.array([[scale, 0.0, 0.0], [0.0, scale, 0.0]]))
         if rng.random() < 0.5:
             pose = pose.then(Affine(np.array([[-1.0, 0.0, FINDER_SIZE - 1.0], [0.0, 1.0, 0.0]])))
-        if rng.random() < ANY_ROTATION:
+        if rng.random() < self.recipe.training.any_rotation:
             angle = rng.uniform(-np.pi, np.pi)
             linear = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
             centre = np.full(2, (FINDER_SIZE - 1) / 2)
@@ -87,13 +97,13 @@ class FinderSamples:
 
     def _two_hands(self, index: int, rng: np.random.Generator) -> FinderSample:
         """Put two hands side by side, as a film of both hands shows them."""
-        image, maps, known = (
+        image, maps, weights = (
             np.zeros((FINDER_SIZE, FINDER_SIZE), np.float32),
-            np.zeros((22, CELLS, CELLS), np.float32),
-            True,
+            np.zeros((POINTS + 1, CELLS, CELLS), np.float32),
+            np.ones(POINTS + 1, np.float32),
         )
         for half, hand in enumerate((self.hands[index], self.hands[int(rng.integers(len(self.hands)))])):
-            low, high = hand.points.min(axis=0), hand.points.max(axis=0)
+            low, high = hand.joints.min(axis=0), hand.joints.max(axis=0)
             scale = FINDER_SIZE / 2 / (float((high - low).max()) * rng.uniform(1.2, 1.5))
             mirror = -1.0 if half else 1.0
             middle = np.array([FINDER_SIZE * (0.25 + 0.5 * half), FINDER_SIZE * 0.5])
@@ -104,8 +114,8 @@ class FinderSamples:
             image[:, columns] = part[:, columns]
             cells = slice(half * CELLS // 2, (half + 1) * CELLS // 2)
             maps[:, :, cells] = np.maximum(maps[:, :, cells], _maps(hand, pose)[:, :, cells])
-            known = known and hand.mask is not None
-        return FinderSample(image, maps, known)
+            weights = np.minimum(weights, _weights(hand))
+        return FinderSample(image, maps, weights)
 
     def _no_hand(self, index: int, rng: np.random.Generator) -> FinderSample:
         """Show no hand: shuffled pieces of one, a bone's close-up, or drawn shapes."""
@@ -114,7 +124,7 @@ class FinderSamples:
         if kind == 0:
             image = _shuffled(resize(image, (FINDER_SIZE, FINDER_SIZE))[0], int(rng.integers(3, 7)), rng)
         elif kind == 1:
-            at = self.hands[index].points[int(rng.integers(21))]
+            at = self.hands[index].points[int(rng.integers(JOINTS))]
             scale = FINDER_SIZE / (0.12 * image.shape[0])
             shift = np.full(2, FINDER_SIZE / 2) - scale * at
             image = warp(
@@ -122,12 +132,29 @@ class FinderSamples:
             )
         else:
             image = _shapes(rng)
-        return FinderSample(image, np.zeros((22, CELLS, CELLS), np.float32), True)
+        empty = np.zeros((POINTS + 1, CELLS, CELLS), np.float32)
+        return FinderSample(image, empty, np.ones(POINTS + 1, np.float32))
+
+
+def without_forearm(hand: LabelledHand, end: float) -> LabelledHand:
+    """Return a hand whose image is black from `end` below the wrist, in wrist-to-knuckle lengths."""
+    upright, _ = upright_frame(hand.joints)
+    size = hand.image.shape[0]
+    along_x, along_y, offset = upright.matrix[1]
+    beyond = along_x * np.arange(size) + along_y * np.arange(size)[:, None] + offset > end
+    points = np.where((upright(hand.points)[:, 1] > end)[:, None], np.nan, hand.points)
+    points[:JOINTS] = hand.joints
+    mask = None if hand.mask is None else np.where(beyond, np.uint8(0), hand.mask)
+    return LabelledHand(np.where(beyond, np.uint8(0), hand.image), points, hand.weights, mask)
 
 
 def as_float(image: NDArray[np.uint8]) -> FloatArray:
     """Return 8-bit pixels in [0, 1]."""
     return image.astype(np.float32) / np.float32(255)
+
+
+def _weights(hand: LabelledHand) -> FloatArray:
+    return np.append(hand.weights, float(hand.mask is not None)).astype(np.float32)
 
 
 def _maps(hand: LabelledHand, pose: Affine) -> FloatArray:
@@ -136,11 +163,11 @@ def _maps(hand: LabelledHand, pose: Affine) -> FloatArray:
     grid = np.arange(CELLS)
     gauss_x = np.exp(-0.5 * ((grid - cells[:, :1]) / HEATMAP_SIGMA) ** 2)
     gauss_y = np.exp(-0.5 * ((grid - cells[:, 1:]) / HEATMAP_SIGMA) ** 2)
-    maps = np.zeros((22, CELLS, CELLS), np.float32)
-    maps[:21] = gauss_y[:, :, None] * gauss_x[:, None, :]
+    maps = np.zeros((POINTS + 1, CELLS, CELLS), np.float32)
+    maps[:POINTS] = np.nan_to_num(gauss_y[:, :, None] * gauss_x[:, None, :])
     if hand.mask is not None:
         to_cells = Affine(np.array([[1 / FINDER_STRIDE, 0, -0.375], [0, 1 / FINDER_STRIDE, -0.375]]))
-        maps[21] = warp(hand.mask.astype(np.float32), pose.then(to_cells), (CELLS, CELLS), "constant")
+        maps[POINTS] = warp(hand.mask.astype(np.float32), pose.then(to_cells), (CELLS, CELLS), "constant")
     return maps
 
 
