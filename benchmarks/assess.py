@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from boneage.inference.bundle import Bundle
 
 STAGES = ("read", "inspect", "localise", "complete", "prepare", "run", "decode", "crop", "grade", "score")
-"""In their order; those that a bundle has no state for take no time: `complete`, and of the bones the last three."""
+"""In their order; `complete` and the last three take no time where a bundle has no state for them."""
 GRAPHS = ("find", "run", "grade")
 """The stages that are a graph alone; `find` is the part of `localise` that is."""
 

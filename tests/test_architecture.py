@@ -16,7 +16,7 @@ import boneage
 PACKAGE = Path(boneage.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-TRAINING = ("models/*.py", "training/*.py", "recipes/*/fit.py")
+TRAINING = ("models/*.py", "training/*.py", "recipes/*/fit.py", "recipes/*/learn.py")
 SERVICE = ("service/*.py", "service/**/*.py")
 DICOM_NODE = ("dicomnode/*.py", "dicomnode/**/*.py")
 CLUSTER = ("batch/*.py",)

@@ -61,7 +61,10 @@ def test_the_page_says_what_was_found_and_what_made_it() -> None:
     assert "Where the reading rests" not in text and "drawn" not in text
 
 
-@pytest.mark.parametrize(("age", "words"), [(124.25, "equals"), (150.0, "behind"), (None, None)])
+@pytest.mark.parametrize(
+    ("age", "words"),
+    [(124.25, "equals"), (150.0, "26 months behind"), (123.0, "1 month ahead"), (None, None)],
+)
 def test_the_difference_to_the_chronological_age(age: float | None, words: str | None) -> None:
     text = parsed(document.html([assessment(chronological_age_months=age)], [IMAGE], [None])).text
     assert ("hronological age" in text) is (words is not None)

@@ -103,7 +103,8 @@ def _answer(assessment: Assessment) -> str:
 def _difference(months: float) -> str:
     if abs(months) < 0.5:
         return "bone age equals chronological age"
-    return f"bone age is {abs(months):.0f} months {'ahead of' if months > 0 else 'behind'} chronological age"
+    much = "1 month" if round(abs(months)) == 1 else f"{abs(months):.0f} months"
+    return f"bone age is {much} {'ahead of' if months > 0 else 'behind'} chronological age"
 
 
 def _age_scale(assessment: Assessment) -> str:

@@ -150,7 +150,7 @@ class LooseCrops:
 
 
 def _reduced(crop: Radiograph, side: int) -> tuple[Radiograph, Affine]:
-    """Return a crop at the level of `RegionViews` that its whole view is cut from, and the map to the view."""
+    """Return a crop at the level of `RegionViews` that its view is cut from, and the map to the view."""
     height, width = crop.shape
     level = max(0, int(np.floor(np.log2(max(height, width) / side) + 0.4)))
     if level == 0:

@@ -26,7 +26,7 @@ class LabelConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The optimisation, and how many samples are no or two hands, or lose their forearm."""
+    """The optimisation, and how many samples are no or two hands, lose their forearm, or a part."""
 
     epochs: int
     batch: int
@@ -40,6 +40,7 @@ class TrainingConfig:
     two_hands: float
     no_hand: float
     no_forearm: float
+    hidden: float
     any_rotation: float
 
 

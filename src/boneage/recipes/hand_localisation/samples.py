@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from boneage.anatomy.keypoints import EPIPHYSES, NAMES
+from boneage.anatomy.keypoints import EPIPHYSES, KNUCKLE, NAMES, TIPS, WRIST
 from boneage.anatomy.localise import FINDER_SIZE, FINDER_STRIDE, upright_frame
 from boneage.core.types import Affine, FloatArray
 from boneage.data.augment import change_tone, draw_pose
@@ -21,6 +21,9 @@ CELLS = FINDER_SIZE // FINDER_STRIDE
 JOINTS = len(NAMES)
 POINTS = JOINTS + len(EPIPHYSES)
 FOREARM_CUT = (0.03, 0.3)  # below the wrist, upright: where a cut-off forearm ends
+
+Hides = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
+"""Points (..., 2) -> whether each is hidden."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ class FinderSamples:
         hand = self.hands[index]
         if rng.random() < self.recipe.training.no_forearm:
             hand = without_forearm(hand, rng.uniform(*FOREARM_CUT))
+        if rng.random() < self.recipe.training.hidden:
+            hand = partly_hidden(hand, rng)
         pose = self._pose(hand, rng)
         image = warp(as_float(hand.image), pose, (FINDER_SIZE, FINDER_SIZE), "constant")
         return FinderSample(image, _maps(hand, pose), _weights(hand))
@@ -146,6 +151,43 @@ def without_forearm(hand: LabelledHand, end: float) -> LabelledHand:
     points[:JOINTS] = hand.joints
     mask = None if hand.mask is None else np.where(beyond, np.uint8(0), hand.mask)
     return LabelledHand(np.where(beyond, np.uint8(0), hand.image), points, hand.weights, mask)
+
+
+def partly_hidden(hand: LabelledHand, rng: np.random.Generator) -> LabelledHand:
+    """Return a hand of which a part is cut off by a film's edge or covered: what is there has no key point.
+
+    Else the finder would learn to guess where a fingertip must be, and be as sure of it as of one it sees.
+    """
+    size = hand.image.shape[0]
+    grid = np.stack(np.meshgrid(np.arange(size), np.arange(size)), axis=-1).astype(np.float64)
+    hides = _beyond_an_edge if rng.random() < 0.6 else _under_a_patch
+    hidden = hides(hand.joints, rng)
+    beyond, lost = hidden(grid), hidden(hand.points)
+    grey = np.uint8(
+        rng.integers(256) if rng.random() < 0.4 else np.percentile(hand.image, rng.uniform(0, 30))
+    )
+    mask = None if hand.mask is None else np.where(beyond, np.uint8(0), hand.mask)
+    points = np.where(lost[:, None], np.nan, hand.points)
+    return LabelledHand(np.where(beyond, grey, hand.image), points, hand.weights, mask)
+
+
+def _beyond_an_edge(joints: NDArray[np.float64], rng: np.random.Generator) -> Hides:
+    """Return what lies beyond a line that cuts off one to five joints, or just the flesh before them."""
+    angle = rng.uniform(-np.pi, np.pi)
+    along = np.array([np.cos(angle), np.sin(angle)])
+    order = np.sort(joints @ along)
+    lost = int(rng.integers(1, 6))
+    end = rng.uniform(order[-lost - 1], order[-lost])
+    return lambda points: points @ along > end
+
+
+def _under_a_patch(joints: NDArray[np.float64], rng: np.random.Generator) -> Hides:
+    """Return what lies under a rectangle around a joint, a fingertip as often as any other."""
+    chosen = rng.choice(TIPS) if rng.random() < 0.5 else rng.integers(len(joints))
+    unit = float(np.hypot(*(joints[KNUCKLE] - joints[WRIST])))
+    half = unit * rng.uniform(0.08, 0.35, size=2)
+    centre = joints[chosen] + unit * rng.uniform(-0.06, 0.06, size=2)
+    return lambda points: np.all(np.abs(points - centre) < half, axis=-1)
 
 
 def as_float(image: NDArray[np.uint8]) -> FloatArray:
