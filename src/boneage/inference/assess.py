@@ -6,6 +6,7 @@ path -> read -> quality -> locate -> the direct age, and the graded bones -> con
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -184,7 +185,7 @@ class Assessor:
             growth=growth(known_sex, concluded.age_months, ages.get("tw3"), age, measured),
             chronological_age_months=age,
             warnings=(*warnings, *hand.warnings, *graded.warnings, *concluded.warnings),
-            provenance=self._provenance(radiograph),
+            provenance=self._provenance(radiograph, concluded.methods),
         )
 
     def _absent(self, radiograph: Radiograph, hand: Hand) -> tuple[str, ...]:
@@ -204,12 +205,12 @@ class Assessor:
         with self._watch("decode"):
             return self._method.decode(outputs, sex)
 
-    def _provenance(self, radiograph: Radiograph) -> dict[str, Any]:
+    def _provenance(self, radiograph: Radiograph, methods: Sequence[str]) -> dict[str, Any]:
         return {
             "software": f"boneage {__version__}",
             "bundle": self.bundle.name,
             "checksums": dict(self.bundle.manifest["checksums"]),
-            "method": self._name,
+            "method": " + ".join(methods),
             "localiser": self.localise,
             "runtime": self.runtime,
             "input": dict(radiograph.provenance),

@@ -20,11 +20,15 @@ AGE_LIMITS_MONTHS = (0.0, 240.0)
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """The answer: a bone age and the interval around it, in months, and what is doubtful about them."""
+    """The answer: a bone age and the interval around it, in months, and what is doubtful about them.
+
+    `methods` are those whose ages it was made from.
+    """
 
     age_months: float
     interval_months: tuple[float, float]
     coverage: float
+    methods: tuple[str, ...]
     warnings: tuple[Notice, ...] = ()
 
 
@@ -55,12 +59,13 @@ def conclude(ages: Mapping[str, float], sex: Sex, manifest: Mapping[str, Any]) -
     combination = manifest.get("combination")
     main = str(manifest["method"])
     age, calibration = ages[main], manifest["methods"][main]["calibration"]
+    methods: tuple[str, ...] = (main,)
     if combination is not None and set(combination["weights"]) <= set(ages):
         weights = combination["weights"]
         age = (
             sum(weight * ages[name] for name, weight in weights.items()) + combination["offsets_months"][sex]
         )
-        calibration = combination["calibration"]
+        calibration, methods = combination["calibration"], tuple(weights)
     low, high = AGE_LIMITS_MONTHS
     age = float(np.clip(age, low, high))
     half = half_width(age, calibration)
@@ -68,6 +73,7 @@ def conclude(ages: Mapping[str, float], sex: Sex, manifest: Mapping[str, Any]) -
         age,
         (max(low, age - half), min(high, age + half)),
         float(calibration["coverage"]),
+        methods,
         _disagreement(ages, manifest),
     )
 
