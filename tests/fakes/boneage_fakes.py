@@ -83,9 +83,7 @@ def graded_assessment(
     """Return an assessment of 124.25 months with grades, scores and growth."""
     hand = graded_hand(sex, missing)
     ages = {"hand_regression": 124.25}
-    if hand.age_months is not None:
-        ages["graded_regions"] = hand.age_months
-    ages |= {name: score["age_months"] for name, score in hand.scores.items()}
+    ages |= {name: score["expected_age_months"] for name, score in hand.scores.items()}
     values: dict[str, Any] = {
         "ages": ages,
         "regions": hand.regions,

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boneage.core.types import Sex
 from boneage.inference.conclude import conclude, half_width
 from boneage.metrics.conformal import ConformalScale
 
@@ -25,7 +24,6 @@ TWO: dict[str, Any] = {
     "methods": {"direct": {"calibration": CALIBRATION}, "graded": {"calibration": CALIBRATION}},
     "combination": {
         "weights": {"direct": 0.4, "graded": 0.6},
-        "offsets_months": {"female": 1.0, "male": -2.0},
         "calibration": NARROW,
     },
 }
@@ -43,7 +41,7 @@ TWO: dict[str, Any] = {
     ],
 )
 def test_one_method_by_hand(age: float, expected: tuple[float, float]) -> None:
-    concluded = conclude({"direct": age}, Sex.FEMALE, ONE)
+    concluded = conclude({"direct": age}, ONE)
     assert concluded.age_months == age
     assert concluded.interval_months == pytest.approx(expected)
     assert concluded.coverage == 0.9
@@ -52,22 +50,22 @@ def test_one_method_by_hand(age: float, expected: tuple[float, float]) -> None:
 
 @given(st.floats(-30, 300), st.floats(0, 240))
 def test_the_age_lies_in_its_interval_within_the_limits(direct: float, graded: float) -> None:
-    for sex in Sex:
-        concluded = conclude({"direct": direct, "graded": graded}, sex, TWO)
-        low, high = concluded.interval_months
-        assert 0 <= low <= concluded.age_months <= high <= 240
+    concluded = conclude({"direct": direct, "graded": graded}, TWO)
+    low, high = concluded.interval_months
+    assert 0 <= low <= concluded.age_months <= high <= 240
 
 
 def test_two_methods_are_weighed_with_the_combinations_own_interval() -> None:
-    ages = {"direct": 100.0, "graded": 110.0}
-    girl, boy = (conclude(ages, sex, TWO) for sex in (Sex.FEMALE, Sex.MALE))
-    assert girl.age_months == pytest.approx(0.4 * 100 + 0.6 * 110 + 1)
-    assert boy.age_months == pytest.approx(0.4 * 100 + 0.6 * 110 - 2)
-    assert girl.interval_months[1] - girl.age_months == pytest.approx(half_width(girl.age_months, NARROW))
+    concluded = conclude({"direct": 100.0, "graded": 110.0}, TWO)
+    assert concluded.age_months == pytest.approx(0.4 * 100 + 0.6 * 110)
+    assert concluded.methods == ("direct", "graded")
+    width = concluded.interval_months[1] - concluded.age_months
+    assert width == pytest.approx(half_width(concluded.age_months, NARROW))
 
 
 def test_without_the_second_method_the_first_stands_alone() -> None:
-    concluded = conclude({"direct": 100.0}, Sex.MALE, TWO)
+    concluded = conclude({"direct": 100.0}, TWO)
+    assert concluded.methods == ("direct",)
     assert concluded.age_months == 100.0
     assert concluded.interval_months[1] == pytest.approx(100.0 + half_width(100.0, CALIBRATION))
 
@@ -75,10 +73,10 @@ def test_without_the_second_method_the_first_stands_alone() -> None:
 def test_methods_that_lie_beyond_their_joint_interval_are_said() -> None:
     joint = (half_width(100.0, CALIBRATION) ** 2 + half_width(122.0, CALIBRATION) ** 2) ** 0.5
     assert 20.0 < joint < 22.0
-    (notice,) = conclude({"direct": 100.0, "graded": 122.0}, Sex.FEMALE, TWO).warnings
+    (notice,) = conclude({"direct": 100.0, "graded": 122.0}, TWO).warnings
     assert notice.code == "methods_disagree"
     assert "direct (100 months) and graded (122 months)" in notice.text
-    assert not conclude({"direct": 100.0, "graded": 120.0}, Sex.FEMALE, TWO).warnings
+    assert not conclude({"direct": 100.0, "graded": 120.0}, TWO).warnings
 
 
 def test_it_is_the_width_that_was_fitted() -> None:

@@ -18,7 +18,7 @@ from boneage import __version__
 from boneage.core.errors import ConfigError
 from boneage.core.types import Sex
 from boneage.inference.bundle import Bundle, checksum, write_bundle
-from boneage.inference.combine import cross_fit, fit_combination
+from boneage.inference.combine import cross_fit, fit_weights
 from boneage.metrics.conformal import fit_line, fit_scale
 from boneage.metrics.subgroups import coverage_table, subgroup_table
 
@@ -259,9 +259,8 @@ def _combined(answers: Mapping[str, Answer]) -> tuple[Answer, dict[str, Any]]:
                 "the runs to combine do not share their folds; train both on one manifest and seed"
             )
     predicted = {name: _at(answer, oof) for name, answer in answers.items()}
-    answer = Answer.of(oof, cross_fit(predicted, oof.truth, oof.sex, oof.fold))
-    fitted = fit_combination(predicted, oof.truth, oof.sex)
-    return answer, {**asdict(fitted), **answer.settings()}
+    answer = Answer.of(oof, cross_fit(predicted, oof.truth, oof.fold))
+    return answer, {"weights": fit_weights(predicted, oof.truth), **answer.settings()}
 
 
 def _at(answer: Answer, oof: OutOfFold) -> Vector:

@@ -164,12 +164,13 @@ class Assessor:
         hand = self.locate(radiograph)
         with self._watch("complete"):
             absent = self._absent(radiograph, hand)
-        ages = {self._name: self._findings(radiograph, hand, known_sex).age_months}
+        own = {self._name: self._findings(radiograph, hand, known_sex).age_months}
         graded = self._grade(radiograph, hand, known_sex, absent) if self._grade else NOT_GRADED
         if graded.age_months is not None:
-            ages[GradedRegions.name] = graded.age_months
-        concluded = conclude(ages, known_sex, self.bundle.manifest)
-        ages |= {name: float(score["age_months"]) for name, score in graded.scores.items()}
+            own[GradedRegions.name] = graded.age_months
+        concluded = conclude(own, self.bundle.manifest)
+        by_standard = {name: float(score["expected_age_months"]) for name, score in graded.scores.items()}
+        ages = {self._name: own[self._name], **by_standard}
         age = chronological_age_months
         age = age if age is not None else radiograph.chronological_age_months
         return Assessment(

@@ -1,66 +1,48 @@
 """Fit how the methods' ages are joined, from predictions of images that the methods were not trained on.
 
-Source: stacked regression (Breiman 1996), with weights that add up to 1 and an offset for each sex.
+Source: stacked regression (Breiman 1996), with weights that add up to 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from boneage.core.errors import ConfigError
-from boneage.core.types import Sex
 
 Vector = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Combination:
-    """Weights of the methods' ages, which add up to 1, and what is added for a sex, in months."""
-
-    weights: Mapping[str, float]
-    offsets_months: Mapping[str, float]
-
-    def ages(self, predicted: Mapping[str, Vector], sex: NDArray[np.str_]) -> Vector:
-        """Return the joined ages (N,) of methods' ages (N,)."""
-        weighed = [weight * predicted[method] for method, weight in self.weights.items()]
-        return np.asarray(np.sum(weighed, axis=0) + [self.offsets_months[name] for name in sex])
-
-
-def fit_combination(predicted: Mapping[str, Vector], truth: Vector, sex: NDArray[np.str_]) -> Combination:
-    """Fit by least squares.
+def fit_weights(predicted: Mapping[str, Vector], truth: Vector) -> dict[str, float]:
+    """Fit the methods' weights by least squares; they add up to 1.
 
     Args:
         predicted: method -> (N,) out-of-fold ages in months.
         truth: (N,) reference ages in months.
-        sex: (N,) `female` or `male`.
 
     Raises:
-        ConfigError: a sex has too few cases.
+        ConfigError: there are no more cases than methods.
     """
     first, *others = predicted
-    intercepts = [sex == name for name in Sex]
-    for name, here in zip(Sex, intercepts, strict=True):
-        if here.sum() <= len(predicted):
-            raise ConfigError(f"too few {name} hands ({here.sum()}) to join {len(predicted)} methods")
-    away = [predicted[name] - predicted[first] for name in others]
-    columns = np.column_stack([*away, *intercepts]).astype(np.float64)
-    found = np.linalg.lstsq(columns, truth - predicted[first], rcond=None)[0].tolist()
-    weights = dict(zip(others, found, strict=False))
-    offsets = dict(zip(map(str, Sex), found[len(others) :], strict=True))
-    return Combination({first: 1 - sum(weights.values()), **weights}, offsets)
+    if len(truth) <= len(predicted):
+        raise ConfigError(f"too few hands ({len(truth)}) to join {len(predicted)} methods")
+    away = np.column_stack([predicted[name] - predicted[first] for name in others])
+    found = np.linalg.lstsq(away, truth - predicted[first], rcond=None)[0].tolist()
+    return {first: 1 - sum(found), **dict(zip(others, found, strict=True))}
 
 
-def cross_fit(
-    predicted: Mapping[str, Vector], truth: Vector, sex: NDArray[np.str_], fold: NDArray[np.int64]
-) -> Vector:
+def join(predicted: Mapping[str, Vector], weights: Mapping[str, float]) -> Vector:
+    """Return the joined ages (N,) of methods' ages (N,)."""
+    return np.asarray(np.sum([weight * predicted[name] for name, weight in weights.items()], axis=0))
+
+
+def cross_fit(predicted: Mapping[str, Vector], truth: Vector, fold: NDArray[np.int64]) -> Vector:
     """Return joined ages (N,), those of every fold by weights fitted to the other folds."""
     joined = np.zeros(len(truth))
     for number in np.unique(fold):
         here, others = fold == number, fold != number
-        fitted = fit_combination({n: a[others] for n, a in predicted.items()}, truth[others], sex[others])
-        joined[here] = fitted.ages({n: a[here] for n, a in predicted.items()}, sex[here])
+        weights = fit_weights({name: ages[others] for name, ages in predicted.items()}, truth[others])
+        joined[here] = join({name: ages[here] for name, ages in predicted.items()}, weights)
     return joined

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from boneage.core.types import Notice, Sex
+from boneage.core.types import Notice
 
 AGE_LIMITS_MONTHS = (0.0, 240.0)
 
@@ -44,7 +44,7 @@ def half_width(age_months: float, calibration: Mapping[str, Any]) -> float:
     return float(calibration["quantile"]) * float(width)
 
 
-def conclude(ages: Mapping[str, float], sex: Sex, manifest: Mapping[str, Any]) -> Conclusion:
+def conclude(ages: Mapping[str, float], manifest: Mapping[str, Any]) -> Conclusion:
     """Join the methods' ages.
 
     Where all methods of the bundle's combination gave an age, they are weighed as it says; else the
@@ -52,9 +52,8 @@ def conclude(ages: Mapping[str, float], sex: Sex, manifest: Mapping[str, Any]) -
 
     Args:
         ages: method -> bone age in months.
-        sex: whose offset to use.
         manifest: of the bundle: `method`, `methods` with their `calibration`, perhaps `combination` with
-            `weights` (method -> weight), `offsets_months` (sex -> months) and `calibration`.
+            `weights` (method -> weight) and `calibration`.
     """
     combination = manifest.get("combination")
     main = str(manifest["method"])
@@ -62,9 +61,7 @@ def conclude(ages: Mapping[str, float], sex: Sex, manifest: Mapping[str, Any]) -
     methods: tuple[str, ...] = (main,)
     if combination is not None and set(combination["weights"]) <= set(ages):
         weights = combination["weights"]
-        age = (
-            sum(weight * ages[name] for name, weight in weights.items()) + combination["offsets_months"][sex]
-        )
+        age = sum(weight * ages[name] for name, weight in weights.items())
         calibration, methods = combination["calibration"], tuple(weights)
     low, high = AGE_LIMITS_MONTHS
     age = float(np.clip(age, low, high))

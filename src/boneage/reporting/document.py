@@ -171,10 +171,9 @@ def _image(picture: overlay.Picture) -> str:
 
 METHOD_NAMES = {
     "hand_regression": "Whole hand, direct",
-    "graded_regions": "Graded bones, RUS-CHN by expected scores",
-    "rus_chn": "RUS-CHN by grades",
-    "tw3": "TW3-RUS by grades",
-    "chn": "CHN by grades",
+    "rus_chn": "RUS-CHN, expected score",
+    "tw3": "TW3-RUS, expected score",
+    "chn": "CHN, expected score",
 }
 """Method or standard -> what a report calls its bone age."""
 
