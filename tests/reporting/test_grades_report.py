@@ -190,7 +190,7 @@ def test_the_record_has_the_contracts_keys_and_no_nan() -> None:
     assert record["regions"][0]["grades"].keys() == {"rus_chn", "tw3", "chn"}
     assert record["scores"].keys() == {"rus_chn", "tw3"}
     assert record["scores"]["tw3"]["total"] is None
-    assert record["scores"]["rus_chn"]["age_months"] == record["ages"]["rus_chn"]
+    assert record["scores"]["rus_chn"]["expected_age_months"] == record["ages"]["rus_chn"]
     assert record["growth"].keys() == {"plates", "sd_score", "adult_heights"}
 
 

@@ -134,6 +134,8 @@ def _without_paths(value: Any) -> Any:
         return [_without_paths(item) for item in value]
     if isinstance(value, str) and Path(value).suffix and Path(value).is_file():
         return {"file": Path(value).name, "sha256": checksum(Path(value))}
+    if isinstance(value, str) and "/" in value and Path(value).is_dir():
+        return {"folder": Path(value).name}
     return value
 
 
