@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from boneage.anatomy.hand_mask import (
+    MARGIN_WRIST,
     REASONS,
     extract_hand,
     finger_direction,
@@ -19,7 +20,6 @@ from boneage.anatomy.hand_mask import (
     trim_at_wrist,
 )
 from boneage.anatomy.keypoints import KNUCKLE, NAMES, WRIST
-from boneage.anatomy.localise import MARGIN_WRIST
 from boneage.core.errors import NotAHand
 from boneage.core.types import Side
 

@@ -36,6 +36,7 @@ from boneage.recipes.hand_localisation.samples import (
     POINTS,
     FinderSamples,
     LabelledHand,
+    partly_hidden,
     without_forearm,
 )
 from boneage.training.config import TrainJob, as_tree, build, read_config
@@ -78,10 +79,15 @@ HAND = labelled(DRAWN)
 
 
 def samples(
-    hand: LabelledHand = HAND, no_hand: float = 0.0, two_hands: float = 0.0, no_forearm: float = 0.0
+    hand: LabelledHand = HAND,
+    no_hand: float = 0.0,
+    two_hands: float = 0.0,
+    no_forearm: float = 0.0,
+    hidden: float = 0.0,
 ) -> FinderSamples:
     """Samples of one kind, augmented in pose but not in tone."""
-    training = replace(RECIPE.training, no_hand=no_hand, two_hands=two_hands, no_forearm=no_forearm)
+    shares = {"no_hand": no_hand, "two_hands": two_hands, "no_forearm": no_forearm, "hidden": hidden}
+    training = replace(RECIPE.training, **shares)
     augment = AugmentConfig(rotation_degrees=30, scale=0.2, shift=0.05)
     return FinderSamples([hand], replace(RECIPE, training=training, augment=augment))
 
@@ -167,6 +173,29 @@ def test_an_epiphysis_that_is_not_in_the_image_has_an_empty_map_that_counts() ->
     sample = samples(without_forearm(HAND, 0.155))(0, 0)
     assert sample.maps[JOINTS].any() and not sample.maps[JOINTS + 1].any()
     assert sample.weights[JOINTS + 1] == 1
+
+
+def test_what_is_hidden_has_no_key_point() -> None:
+    lost = []
+    for epoch in range(30):
+        sample = samples(hidden=1.0)(0, epoch)
+        plain = samples()(0, epoch)
+        gone = [not sample.maps[joint].any() for joint in range(JOINTS)]
+        lost.append(sum(gone))
+        assert sample.weights.tolist() == plain.weights.tolist()
+    assert max(lost) >= 4
+    assert 0 < np.mean(lost) < 8
+
+
+def test_a_hidden_part_is_one_flat_grey() -> None:
+    part = partly_hidden(HAND, np.random.default_rng(3))
+    changed = part.image != HAND.image
+    assert changed.any()
+    assert len(np.unique(part.image[changed])) == 1
+    gone = np.isnan(part.points[:, 0])
+    assert gone.any()
+    assert not gone.all()
+    np.testing.assert_array_equal(part.points[~gone], HAND.points[~gone])
 
 
 def test_guesses_weigh_less_and_people_take_their_place() -> None:
