@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from boneage.batch import pool, table
 from boneage.batch.journal import Journal
 from boneage.core.errors import BoneAgeError, ConfigError
+from boneage.core.runtime import DEFAULT_RUNTIME
 from boneage.core.types import Assessment, Sex
 from boneage.data.manifest import Row
 from boneage.reporting.tabular import FAILED, OK, Failure
@@ -44,7 +45,7 @@ class BundleReader:
 
     bundle: Path | None = None
     localise: str = "fast"
-    runtime: str = "onnxruntime"
+    runtime: str = DEFAULT_RUNTIME
     threads: int | None = 1
 
     def load(self) -> Assessor:

@@ -20,6 +20,7 @@ from boneage.cli.console import (
     write_file,
 )
 from boneage.core.errors import EXIT_CODES, BoneAgeError, ConfigError, ExitCode
+from boneage.core.runtime import DEFAULT_RUNTIME
 
 if TYPE_CHECKING:
     from boneage.core.types import Assessment, Region, Sex
@@ -73,7 +74,7 @@ def assess(
     ] = "fast",
     runtime: Annotated[
         Literal["onnxruntime", "openvino"], typer.Option(help="What runs the graphs.")
-    ] = "onnxruntime",
+    ] = DEFAULT_RUNTIME,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the runtime.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Use this bundle, not the shipped one.")] = None,
 ) -> None:

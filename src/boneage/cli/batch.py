@@ -9,6 +9,7 @@ import typer
 
 from boneage.cli.console import Interrupted, note, parse_sex, rich_console
 from boneage.core.errors import ExitCode
+from boneage.core.runtime import DEFAULT_RUNTIME
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -34,7 +35,7 @@ def batch(
     ] = "fast",
     runtime: Annotated[
         Literal["onnxruntime", "openvino"], typer.Option(help="What runs the graphs.")
-    ] = "onnxruntime",
+    ] = DEFAULT_RUNTIME,
     bundle: Annotated[Path | None, typer.Option(help="Use this bundle, not the shipped one.")] = None,
 ) -> None:
     """Read many images: one row an image, in the manifest's order; a bad image is a row too.

@@ -11,6 +11,7 @@ import typer
 
 from boneage.cli.console import complain, make_folder, note, rich_console, warn, write_file
 from boneage.core.errors import ConfigError, ExitCode
+from boneage.core.runtime import DEFAULT_RUNTIME
 
 if TYPE_CHECKING:
     from boneage.data.manifest import Row
@@ -45,7 +46,7 @@ def evaluate(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a processor.")] = None,
     runtime: Annotated[
         Literal["onnxruntime", "openvino"], typer.Option(help="What runs the graphs.")
-    ] = "onnxruntime",
+    ] = DEFAULT_RUNTIME,
 ) -> None:
     """Measure accuracy on a manifest: metrics.json, metrics.md, bland_altman.png, error_by_age.png.
 

@@ -10,6 +10,7 @@ import typer
 
 from boneage.cli.console import complain, parse_sex, print_json, rich_console, warn
 from boneage.core.errors import EXIT_CODES, BoneAgeError, ExitCode
+from boneage.core.runtime import DEFAULT_RUNTIME
 
 if TYPE_CHECKING:
     from boneage.core.types import Sex
@@ -25,7 +26,7 @@ def grade(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list, an object a crop.")] = False,
     runtime: Annotated[
         Literal["onnxruntime", "openvino"], typer.Option(help="What runs the graph.")
-    ] = "onnxruntime",
+    ] = DEFAULT_RUNTIME,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
     bundle: Annotated[Path | None, typer.Option(help="Use this bundle, not the shipped one.")] = None,
 ) -> None:

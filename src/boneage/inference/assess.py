@@ -21,6 +21,7 @@ from boneage.anatomy.localise import find_hand
 from boneage.core.errors import ConfigError, RuntimeUnavailable, SexRequired
 from boneage.core.protocols import Arrays
 from boneage.core.registry import METHODS, load
+from boneage.core.runtime import DEFAULT_RUNTIME
 from boneage.core.types import Assessment, FloatArray, Hand, Notice, Radiograph, Sex
 from boneage.imaging.enhance import stretch_contrast
 from boneage.imaging.quality import inspect
@@ -43,7 +44,7 @@ class Finder:
     """Finds the hand with a finder graph alone; training uses it before there is a bundle."""
 
     def __init__(
-        self, graph: Path, runtime: str = "onnxruntime", threads: int = 1, watch: Watch = nullcontext
+        self, graph: Path, runtime: str = DEFAULT_RUNTIME, threads: int = 1, watch: Watch = nullcontext
     ) -> None:
         self.run = open_graph(graph, runtime, threads)
         self._watch = watch
@@ -83,7 +84,7 @@ class Assessor:
         bundle: Bundle,
         *,
         localise: str = "fast",
-        runtime: str = "onnxruntime",
+        runtime: str = DEFAULT_RUNTIME,
         threads: int | None = None,
         watch: Watch = nullcontext,
     ) -> None:

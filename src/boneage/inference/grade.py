@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from boneage.core.errors import BundleError
+from boneage.core.runtime import DEFAULT_RUNTIME
 from boneage.core.types import Notice, Radiograph, Sex
 from boneage.data.graded_crops import own_standard, read_crop
 from boneage.imaging.quality import FLAT_RANGE, MIN_SIDE
@@ -81,7 +82,7 @@ class Grader:
         ConfigError: unknown runtime.
     """
 
-    def __init__(self, bundle: Bundle, *, runtime: str = "onnxruntime", threads: int = 1) -> None:
+    def __init__(self, bundle: Bundle, *, runtime: str = DEFAULT_RUNTIME, threads: int = 1) -> None:
         role = GradedRegions.graph
         if role not in bundle.manifest["graphs"] or GradedRegions.name not in bundle.manifest["methods"]:
             raise BundleError(

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 
 import numpy as np
 
+from boneage.core.runtime import DEFAULT_RUNTIME
 from boneage.core.types import Hand, Radiograph, Sex
 from boneage.inference.bundle import Bundle
 from boneage.inference.runners import open_graph
@@ -29,7 +30,7 @@ class HandGrader:
     """
 
     def __init__(
-        self, bundle: Bundle, runtime: str = "onnxruntime", threads: int = 1, watch: Watch = nullcontext
+        self, bundle: Bundle, runtime: str = DEFAULT_RUNTIME, threads: int = 1, watch: Watch = nullcontext
     ) -> None:
         self._method = GradedRegions.from_settings(bundle.manifest["methods"][GradedRegions.name])
         self._run = open_graph(bundle.graph(GradedRegions.graph), runtime, threads)
