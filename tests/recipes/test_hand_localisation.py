@@ -380,7 +380,9 @@ def test_a_run_makes_a_graph_from_drawn_hands_and_repeats_nothing(
     assert len(tried) <= 1 and all(row["id"] != "drawn-005" for row in tried)
     assert len(list((job.out / "masks").glob("*.png"))) == sum(row["accepted"] == "True" for row in tried)
     before = (job.out / "masks.csv").read_text()
-    train(job)
+    with pytest.raises(ConfigError, match="holds a run already; give --resume"):
+        train(job)
+    train(replace(job, resume=True))
     assert (job.out / "masks.csv").read_text() == before
 
 

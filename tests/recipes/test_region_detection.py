@@ -201,7 +201,10 @@ def test_a_run_trains_keeps_its_labels_and_opens_as_a_detector(job: TrainJob) ->
     labels = read_boxes(job.out / "labels.csv")
     assert set(labels) == set(parts) - held_out
     before = (job.out / "detections.csv").read_text()
-    assert train(replace(job, locate=None)) == job.out  # labels and checkpoint are there
+    with pytest.raises(ConfigError, match="holds a run already; give --resume"):
+        train(job)
+    again = replace(job, locate=None, resume=True)
+    assert train(again) == job.out  # labels and checkpoint are there
     assert (job.out / "detections.csv").read_text() == before
     detector: RegionDetector = BoxDetector.load(job.out)
     assert isinstance(detector(Radiograph(np.zeros((128, 96), np.float32))), tuple)
@@ -217,6 +220,6 @@ def test_without_a_finder_or_images_the_reason_is_said(job: TrainJob) -> None:
     with pytest.raises(ConfigError, match="needs a hand finder"):
         train(replace(job, locate=None))
     with pytest.raises(ConfigError, match=r"4 images with boxes make no batch of 9"):
-        train(replace(job, overrides=(*job.overrides, "training.batch=9")))
+        train(replace(job, resume=True, overrides=(*job.overrides, "training.batch=9")))
     with pytest.raises(ConfigError, match=r"no detector\.safetensors"):
         BoxDetector.load(job.out)

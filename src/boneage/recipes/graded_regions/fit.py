@@ -10,8 +10,6 @@ import boneage.models  # noqa: F401  declares torchvision's operators before lig
 
 # isort: split
 
-import csv
-import json
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -44,9 +42,10 @@ from boneage.recipes.graded_regions.learn import (
 from boneage.recipes.graded_regions.method import GradedRegions
 from boneage.recipes.graded_regions.prior import BONES, STANDARDS, MaturityPrior, highest_grades, scores_of
 from boneage.recipes.graded_regions.samples import Cuts, HandCrops, LooseCrops, cut_patches
-from boneage.training.config import TrainJob, as_tree, named_config, read_config
+from boneage.training.config import TrainJob, named_config, read_config
 from boneage.training.export import export_graph
 from boneage.training.fit import channels_last, run
+from boneage.training.run import join_tables, log_to, open_run, write_table
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +82,7 @@ def train_recipe(job: TrainJob, recipe: Recipe) -> Path:
 
 def train_on_ages(job: TrainJob, recipe: Recipe) -> Path:
     """Train on a manifest with bone ages; as `train`."""
-    open_run(job, recipe)
+    open_run(job, "graded_regions", recipe)
     rows = _labelled_rows(job.data)
     folds_path = job.out / "folds.csv"
     if not folds_path.exists():
@@ -142,26 +141,6 @@ class _FoldTask:
     job: TrainJob
     recipe: Recipe
     fold: int
-
-
-def open_run(job: TrainJob, recipe: Recipe) -> None:
-    """Make a run's folder and write its configuration, or check that a run is gone on with as begun.
-
-    Raises:
-        ConfigError: `out` holds another run, or one that is not to be resumed.
-    """
-    job.out.mkdir(parents=True, exist_ok=True)
-    path = job.out / "config.json"
-    tree = {"recipe": "graded_regions", **as_tree(recipe)}
-    if path.exists():
-        if not job.resume:
-            raise ConfigError(
-                f"{job.out} holds a run already; give --resume to go on with it, or another --out"
-            )
-        same = {key: value for key, value in json.loads(path.read_text()).items() if key != "schedule"}
-        if same != {key: value for key, value in json.loads(json.dumps(tree)).items() if key != "schedule"}:
-            raise ConfigError(f"{path} differs from the configuration given; resume with the same one")
-    path.write_text(json.dumps(tree, indent=2))
 
 
 def _labelled_rows(data: Path) -> list[Row]:
@@ -284,18 +263,6 @@ def _cuts(job: TrainJob) -> Cuts:
     return cut_patches(_labelled_rows(job.data), locate, job.out, logger.warning)  # type: ignore[arg-type]
 
 
-def log_to(path: Path) -> None:
-    """Log to a file, and no longer to the one before."""
-    package = logging.getLogger("boneage")
-    for earlier in [handler for handler in package.handlers if isinstance(handler, logging.FileHandler)]:
-        package.removeHandler(earlier)
-        earlier.close()
-    log = logging.FileHandler(path)
-    log.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    package.addHandler(log)
-    package.setLevel(logging.INFO)
-
-
 def _write_fold(
     net: GradeNet, recipe: Recipe, cuts: Cuts, indices: Sequence[int], fold: int, folder: Path
 ) -> None:
@@ -344,22 +311,3 @@ def _grade_anchors(net: GradeNet, recipe: Recipe, fold: int, path: Path) -> None
             [crop.hand, crop.bone, crop.grade, int(probability.argmax()), f"{probability.max():.3f}"]
         )
     write_table(path, ["hand", "bone", "grade", "predicted", "confidence"], lines)
-
-
-def write_table(path: Path, header: Sequence[str], lines: Sequence[Sequence[object]]) -> None:
-    """Write a CSV, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(lines)
-    partial.replace(path)
-
-
-def join_tables(out: Path, name: str, part: str) -> None:
-    """Join the folds' tables into one."""
-    tables = []
-    for path in sorted(out.glob(f"fold*/{part}")):
-        with path.open(newline="") as file:
-            tables.append(list(csv.reader(file)))
-    write_table(out / name, tables[0][0], [line for table in tables for line in table[1:]])

@@ -29,11 +29,7 @@ from boneage.recipes.graded_regions.fit import (
     build_net,
     export,
     fit_batches,
-    join_tables,
     load_net,
-    log_to,
-    open_run,
-    write_table,
 )
 from boneage.recipes.graded_regions.learn import crop_batches, predict
 from boneage.recipes.graded_regions.method import GradedRegions
@@ -41,6 +37,7 @@ from boneage.recipes.graded_regions.prior import BONES, highest_grades
 from boneage.recipes.graded_regions.samples import LooseCrops
 from boneage.standards.names import Bone
 from boneage.training.config import TrainJob
+from boneage.training.run import join_tables, log_to, open_run, write_table
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +65,7 @@ def train_on_crops(job: TrainJob, recipe: Recipe) -> Path:
     for fold in run.wanted:
         if not 0 <= fold < schedule.folds:
             raise ConfigError(f"schedule.run_folds are from 0 to {schedule.folds - 1}, not {fold}")
-    open_run(job, recipe)
+    open_run(job, "graded_regions", recipe)
     run.keep_split()
     torch.set_num_threads(schedule.threads)
     for fold in run.wanted:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from boneage.anatomy.regions import MIN_VISIBLE
 from boneage.core.errors import ConfigError
 from boneage.core.types import FloatArray, Sex
 from boneage.models.grading import GradeNet, grade_probabilities, interpolate
@@ -66,7 +67,7 @@ class _Hands(Dataset[HandBatch]):
         index, sex, age = int(labelled.indices[at]), labelled.sexes[at], float(labelled.ages[at])
         return (
             torch.from_numpy(labelled.crops(index, self.epoch)),
-            torch.from_numpy(labelled.crops.cuts.visible[index] >= 0.6),
+            torch.from_numpy(labelled.crops.cuts.visible[index] >= MIN_VISIBLE),
             torch.tensor(SEXES.index(sex)),
             torch.tensor(age, dtype=torch.float32),
             torch.from_numpy(labelled.prior.grades(sex, age)).float(),

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boneage.anatomy.regions import MIN_VISIBLE
 from boneage.core.types import Sex
 from boneage.data.graded_crops import holds_graded_crops
 from boneage.metrics.bootstrap import (
@@ -65,8 +66,6 @@ MEASURES: Mapping[str, tuple[Statistic, float]] = {
     YEARS: (mean_absolute, 1 / 12),
 }
 """Measure -> its statistic of errors in months, and the factor to its unit."""
-
-MIN_VISIBLE = 0.6
 
 Rows = dict[str, dict[str, str]]
 Errors = NDArray[np.float64]

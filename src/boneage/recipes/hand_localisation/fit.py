@@ -13,7 +13,6 @@ import boneage.models  # noqa: F401  declares torchvision's operators before lig
 
 import copy
 import csv
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
@@ -51,9 +50,10 @@ from boneage.recipes.hand_localisation.labels import (
 )
 from boneage.recipes.hand_localisation.masks import cluster_masks
 from boneage.recipes.hand_localisation.samples import FinderSamples, LabelledHand, as_float
-from boneage.training.config import TrainJob, as_tree, named_config, read_config
+from boneage.training.config import TrainJob, named_config, read_config
 from boneage.training.export import export_graph
 from boneage.training.fit import channels_last, run, shuffled
+from boneage.training.run import open_run
 
 logger = logging.getLogger(__name__)
 
@@ -69,9 +69,7 @@ def train(job: TrainJob) -> Path:
         ConfigError: configuration or manifest is wrong, or too few hands could be labelled.
     """
     recipe = read_config(named_config(Path(__file__).parent, job.config), Recipe, job.overrides)
-    job.out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"recipe": "hand_localisation", **as_tree(recipe)}, indent=2)
-    (job.out / "config.json").write_text(text)
+    open_run(job, "hand_localisation", recipe, may_change=("tuning",))
     torch.set_num_threads(recipe.training.threads)
     people = read_people(recipe.labels)
     if bool(people.keypoints) != bool(people.epiphyses):

@@ -7,7 +7,6 @@ A run's folder holds `config.json`, `folds.csv`, `hands.json`, `fold<k>/` (check
 from __future__ import annotations
 
 import csv
-import json
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -29,9 +28,10 @@ from boneage.models.backbones import create_backbone
 from boneage.models.heads import AgeEnsemble, AgeNet
 from boneage.recipes.hand_regression.config import Recipe, Stage
 from boneage.recipes.hand_regression.method import HandRegression, sex_input, view_of
-from boneage.training.config import TrainJob, as_tree, named_config, read_config
+from boneage.training.config import TrainJob, named_config, read_config
 from boneage.training.export import export_graph
 from boneage.training.fit import Loop, Sample, fit, predict
+from boneage.training.run import log_to, open_run, write_table
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ def train(job: TrainJob) -> Path:
 
 def train_recipe(job: TrainJob, recipe: Recipe) -> Path:
     """Train a recipe that is already read; as `train`."""
-    _open_run(job, recipe)
+    open_run(job, "hand_regression", recipe)
     rows = [row for row in read_manifest(job.data) if row.bone_age_months is not None and row.sex is not None]
     if len(rows) < recipe.schedule.folds:
         raise ConfigError(
@@ -177,21 +177,6 @@ class _FoldTask:
         return {**self.__dict__, "job": replace(self.job, locate=None)}
 
 
-def _open_run(job: TrainJob, recipe: Recipe) -> None:
-    job.out.mkdir(parents=True, exist_ok=True)
-    path = job.out / "config.json"
-    text = json.dumps({"recipe": "hand_regression", **as_tree(recipe)}, indent=2)
-    if path.exists():
-        if not job.resume:
-            raise ConfigError(
-                f"{job.out} holds a run already; give --resume to go on with it, or another --out"
-            )
-        same = {key: value for key, value in json.loads(path.read_text()).items() if key != "schedule"}
-        if same != {key: value for key, value in json.loads(text).items() if key != "schedule"}:
-            raise ConfigError(f"{path} differs from the configuration given; resume with the same one")
-    path.write_text(text)
-
-
 def _folds(path: Path, rows: Sequence[Row], recipe: Recipe) -> dict[str, int]:
     if not path.exists():
         write_folds(path, rows, stratified_folds(rows, recipe.schedule.folds, recipe.schedule.seed))
@@ -235,10 +220,7 @@ def _train_fold(task: _FoldTask) -> None:
     if (folder / "predictions.csv").exists():
         return
     folder.mkdir(exist_ok=True)
-    log = logging.FileHandler(folder / "log.txt")
-    log.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    logging.getLogger("boneage").addHandler(log)
-    logging.getLogger("boneage").setLevel(logging.INFO)
+    log_to(folder / "log.txt")
     torch.set_num_threads(recipe.schedule.threads)
     rows = [row for row in read_manifest(job.data) if row.id in task.hands]
     folds = read_folds(job.out / "folds.csv")
@@ -281,18 +263,12 @@ def _save(net: AgeNet, path: Path) -> None:
 
 
 def _write_predictions(path: Path, net: AgeNet, examples: Sequence[Example], recipe: Recipe) -> None:
-    method = HandRegression(recipe.input)
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "prediction", "spread"])
-        for example in examples:
-            outputs = predict(net, method.prepare(example.radiograph(), example.hand, example.sex))
-            findings = method.decode(outputs, example.sex)
-            writer.writerow(
-                [example.row.id, f"{findings.age_months:.4f}", f"{findings.spread_months or 0:.4f}"]
-            )
-    partial.replace(path)
+    method, lines = HandRegression(recipe.input), []
+    for example in examples:
+        outputs = predict(net, method.prepare(example.radiograph(), example.hand, example.sex))
+        findings = method.decode(outputs, example.sex)
+        lines.append([example.row.id, f"{findings.age_months:.4f}", f"{findings.spread_months or 0:.4f}"])
+    write_table(path, ["id", "prediction", "spread"], lines)
 
 
 def _write_oof(job: TrainJob, rows: Sequence[Row], folds: dict[str, int]) -> None:
@@ -300,12 +276,13 @@ def _write_oof(job: TrainJob, rows: Sequence[Row], folds: dict[str, int]) -> Non
     for path in sorted(job.out.glob("fold*/predictions.csv")):
         with path.open(newline="") as file:
             predicted |= {line[0]: line[1:] for line in list(csv.reader(file))[1:]}
-    with (job.out / "oof.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "sex", "bone_age_months", "prediction", "spread", "fold"])
-        for row in rows:
-            if row.id in predicted:
-                writer.writerow([row.id, row.sex, row.bone_age_months, *predicted[row.id], folds[row.id]])
+    lines = [
+        [row.id, row.sex, row.bone_age_months, *predicted[row.id], folds[row.id]]
+        for row in rows
+        if row.id in predicted
+    ]
+    header = ["id", "sex", "bone_age_months", "prediction", "spread", "fold"]
+    write_table(job.out / "oof.csv", header, lines)
 
 
 def _load(recipe: Recipe, folder: Path) -> AgeNet:

@@ -41,6 +41,7 @@ from boneage.recipes.region_detection.labels import (
 from boneage.recipes.region_detection.samples import LabelledImage, RegionSamples, map_boxes, prepare
 from boneage.training.config import TrainJob, as_tree, build, named_config, read_config
 from boneage.training.fit import channels_last, run
+from boneage.training.run import open_run
 
 logger = logging.getLogger(__name__)
 
@@ -56,9 +57,7 @@ def train(job: TrainJob) -> Path:
         ConfigError: configuration, manifest or boxes are wrong, or there are too few images with boxes.
     """
     recipe = read_config(named_config(Path(__file__).parent, job.config), Recipe, job.overrides)
-    job.out.mkdir(parents=True, exist_ok=True)
-    tree = {"recipe": "region_detection", **as_tree(recipe)}
-    (job.out / "config.json").write_text(json.dumps(tree, indent=2))
+    open_run(job, "region_detection", recipe, may_change=("training",))
     torch.set_num_threads(recipe.training.threads)
     rows = {row.id: row for row in read_manifest(job.data)}
     drawn = read_boxes(Path(recipe.labels.boxes)) if recipe.labels.boxes else {}
