@@ -13,12 +13,13 @@ from boneage.core.errors import ConfigError
 PAPERS = {
     "3": "boneage.recipes.graded_regions.reproduce:reproduce",
     "4": "boneage.recipes.hand_regression.reproduce:reproduce",
+    "5": "boneage.recipes.age_intervals.reproduce:reproduce",
 }
 """Number of a paper -> the function that repeats its tables; called as a recipe's is."""
 
 
 def reproduce(
-    paper: Annotated[str, typer.Argument(metavar="PAPER", help="Number of the paper: 3 or 4.")],
+    paper: Annotated[str, typer.Argument(metavar="PAPER", help="Number of the paper: 3, 4 or 5.")],
     data: Annotated[
         Path, typer.Option(help="Manifest with path,sex,bone_age_months; for 3 also graded crops.")
     ],

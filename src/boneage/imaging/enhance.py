@@ -68,6 +68,29 @@ def clahe(image: FloatArray, clip: float = 2.0, tiles: int = 8) -> FloatArray:
     return np.asarray(np.divide(levels, np.float32(255), dtype=np.float32))
 
 
+def brighten(image: FloatArray, factor: float) -> FloatArray:
+    """Return the image with every grey value times `factor`, clipped, as PIL's `ImageEnhance.Brightness`.
+
+    Raises:
+        ConfigError: `factor` is negative.
+    """
+    if factor < 0:
+        raise ConfigError(f"a brightness factor must not be negative, not {factor}")
+    return np.asarray(np.clip(image * np.float32(factor), 0, 1), dtype=np.float32)
+
+
+def raise_contrast(image: FloatArray, factor: float) -> FloatArray:
+    """Return the image with differences from its mean times `factor`, as PIL's `ImageEnhance.Contrast`.
+
+    Raises:
+        ConfigError: `factor` is negative.
+    """
+    if factor < 0:
+        raise ConfigError(f"a contrast factor must not be negative, not {factor}")
+    mean = image.mean(dtype=np.float32)
+    return np.asarray(np.clip(mean + (image - mean) * np.float32(factor), 0, 1), dtype=np.float32)
+
+
 def bilateral(
     image: FloatArray, diameter: int = 5, sigma_grey: float = 0.1, sigma_px: float = 3.0
 ) -> FloatArray:

@@ -67,6 +67,16 @@ def letterbox(image: FloatArray, size: int, fill: float = 0.0) -> tuple[FloatArr
     return square, to_small.then(to_square)
 
 
+def fit_box(box: Box, shape: tuple[int, int]) -> Affine:
+    """Return the map that scales a box (x0, y0, x1, y1) to just fit an image of `shape`, and centres it."""
+    x0, y0, x1, y1 = box
+    height, width = shape
+    scale = min(width / (x1 - x0), height / (y1 - y0))
+    centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
+    middle = np.array([(width - 1) / 2, (height - 1) / 2])
+    return Affine(np.column_stack([np.eye(2) * scale, middle - scale * centre]))
+
+
 def crop(image: FloatArray, box: Box) -> tuple[FloatArray, Affine]:
     """Return a copy of the part of the image in a box, and its map.
 

@@ -1,12 +1,14 @@
 """Image backbones: (N, 1, H, W) radiographs in [0, 1] to features (N, channels), or maps of them.
 
-Any timm name works. Three names of our own load pretrained files that are not in timm's form.
+Any timm name works. Names of our own load pretrained files that are not in timm's form, or are paper 5's
+customised network.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -114,10 +116,39 @@ class MobileNetV2Features(nn.Module):
         return pooled
 
 
+class CustomCNN(nn.Module):
+    """Paper 5's customised network: convolution, batch normalisation, activation and pooling, four times.
+
+    Source: paper 5, section V, "CNN" and "Activation function" (ReLU, or ELU); it prints neither depth nor
+    widths: 32, 64, 128 and 256 channels of 3 x 3 are ours, as are the dropout of whole channels between
+    the blocks and the global pooling before the fully connected layer.
+    """
+
+    def __init__(self, activation: type[nn.Module] = nn.ReLU, *, pooled: bool = True) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for entering, leaving in pairwise((3, 32, 64, 128, 256)):
+            layers += [
+                nn.Conv2d(entering, leaving, 3, padding=1, bias=False),
+                nn.BatchNorm2d(leaving),
+                activation(),
+                nn.MaxPool2d(2),
+                nn.Dropout2d(0.1),
+            ]
+        self.layers = nn.Sequential(*layers, *_pool(256, activate=False, pooled=pooled))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map standardised images (N, 3, H, W) to pooled features, or to maps."""
+        features: Tensor = self.layers(image)
+        return features
+
+
 _OWN_FORMS: dict[str, tuple[Callable[..., nn.Module], int]] = {
     "resnetv2_50_stages2": (partial(_ResNetV2Stages, 2), 512),
     "resnetv2_50_stages3": (partial(_ResNetV2Stages, 3), 1024),
     "mobilenet_v2_zoo": (MobileNetV2Features, 1280),
+    "custom_cnn": (CustomCNN, 256),
+    "custom_cnn_elu": (partial(CustomCNN, nn.ELU), 256),
 }
 
 
@@ -148,7 +179,8 @@ def create_backbone(name: str, pretrained: str = "none", *, pooled: bool = True)
     """Return a backbone by name.
 
     Args:
-        name: a timm name, `resnetv2_50_stages2`, `resnetv2_50_stages3` or `mobilenet_v2_zoo`.
+        name: a timm name, or one of our own: `resnetv2_50_stages2`, `resnetv2_50_stages3`,
+            `mobilenet_v2_zoo`, `custom_cnn`, `custom_cnn_elu`.
         pretrained: `none`, `timm` (its own download) or the path of a safetensors file.
         pooled: features (N, channels), or else the maps (N, channels, H, W) that they are pooled from.
 

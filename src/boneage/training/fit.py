@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -206,14 +206,22 @@ def run(
     ema_decay: float = 0.0,
     precision: str = "32-true",
     clip_norm: float = 0.0,
+    patience: int = 0,
 ) -> None:
     """Run a task with a checkpoint `last.ckpt` in `folder` every epoch, from which a later call goes on.
 
-    The task ends with the checkpoint's weights: the averaged ones where `ema_decay` > 0.
+    The task ends with the checkpoint's weights: the averaged ones where `ema_decay` > 0. With a `patience`
+    it logs `validation_loss`, stops after so many epochs without a lower one, and ends with the weights
+    of the best epoch, `best.ckpt`.
     """
     callbacks: list[Callback] = [ModelCheckpoint(folder, filename="last", enable_version_counter=False)]
     if ema_decay:
         callbacks.append(EMAWeightAveraging(decay=ema_decay))
+    if patience:
+        best = ModelCheckpoint(
+            folder, filename="best", monitor="validation_loss", enable_version_counter=False
+        )
+        callbacks += [EarlyStopping("validation_loss", patience=patience), best]
     trainer = lightning.Trainer(
         max_epochs=epochs,
         accelerator="auto",
@@ -223,14 +231,16 @@ def run(
         reload_dataloaders_every_n_epochs=1,
         callbacks=callbacks,
         logger=False,
+        num_sanity_val_steps=0,
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=folder,
     )
     last = folder / "last.ckpt"
     trainer.fit(task, ckpt_path=str(last) if last.is_file() else None)
-    # A finished run that is called again would else keep the weights that were not averaged.
-    task.load_state_dict(torch.load(last, map_location=task.device, weights_only=True)["state_dict"])
+    # A finished run that is called again would else keep the weights that were not averaged, nor the best.
+    kept = folder / "best.ckpt" if patience else last
+    task.load_state_dict(torch.load(kept, map_location=task.device, weights_only=True)["state_dict"])
 
 
 @torch.no_grad()

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from boneage.core.errors import ConfigError
 from boneage.core.protocols import Arrays
-from boneage.core.types import Affine, Box, Findings, FloatArray, Hand, Radiograph, Sex
+from boneage.core.types import Affine, Findings, FloatArray, Hand, Radiograph, Sex
 from boneage.imaging.enhance import clahe, equalise, stretch_contrast
-from boneage.imaging.geometry import warp
+from boneage.imaging.geometry import fit_box, warp
 from boneage.recipes.hand_regression.config import InputConfig
 
 VIEW_TURNS_DEGREES = (0.0, -7.0, 7.0)
@@ -44,15 +44,7 @@ def frame_of(radiograph: Radiograph, hand: Hand | None, config: InputConfig) -> 
         frame, box = hand.to_upright, hand.upright_box
     else:
         raise ConfigError(f"input.crop must be hand, box or none, not {config.crop!r}")
-    return frame.then(_fit(box, config.height, config.width))
-
-
-def _fit(box: Box, height: int, width: int) -> Affine:
-    x0, y0, x1, y1 = box
-    scale = min(width / (x1 - x0), height / (y1 - y0))
-    centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
-    middle = np.array([(width - 1) / 2, (height - 1) / 2])
-    return Affine(np.column_stack([np.eye(2) * scale, middle - scale * centre]))
+    return frame.then(fit_box(box, (config.height, config.width)))
 
 
 def view_of(
