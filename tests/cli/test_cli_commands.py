@@ -85,7 +85,7 @@ def test_json_has_the_contracts_keys_for_every_image(run: Run, image: Callable[[
 
 CONTRACT = {
     "path", "status", "message", "sex", "bone_age_months", "interval_months", "ages", "hand", "regions",
-    "scores", "growth", "warnings", "provenance",
+    "scores", "growth", "warnings", "provenance", "age_intervals",
 }  # fmt: skip
 
 
@@ -101,6 +101,17 @@ def test_one_image_shows_its_grades_totals_and_growth(run: Run, image: Callable[
     assert re.search(r"^Bone age against chronological age: [+-]\d\.\d SD", out, re.MULTILINE)
     assert all(line.startswith("note: ") for line in err.splitlines())
     assert "weak mapping" in err and "Khamis-Roche 1995: none, needs the weight" in err
+
+
+def test_one_image_shows_its_age_intervals(run: Run, image: Callable[[str], Path]) -> None:
+    images = image("classified110.png"), image("age110.png")
+    _, out, _ = run("assess", images[0], "--sex", "F")
+    assert "bone age lies in: 9 to 10 years 62%, 10 to 11 years 25%, 11 to 12 years 7%\n" in out
+    assert "lies in" not in run("assess", images[1], "--sex", "F")[1]
+    assert "lies in" not in run("assess", *images, "--sex", "F")[1]
+    records = json.loads(run("assess", *images, "--sex", "F", "--json")[1])
+    assert [len(record["age_intervals"]) for record in records] == [6, 0]
+    assert records[0]["ages"] == {"hand_regression": 110.0, "age_intervals": 112.0}
 
 
 def test_a_partial_hand_names_what_is_missing(run: Run, image: Callable[[str], Path]) -> None:

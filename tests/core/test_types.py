@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boneage.core.errors import ConfigError
-from boneage.core.types import Affine, Findings, Notice, Radiograph, Region, Sex
+from boneage.core.types import Affine, AgeDistribution, Findings, Notice, Radiograph, Region, Sex
 
 POINTS = np.array([[0.0, 0.0], [5.0, 3.0], [-7.5, 100.25]])
 NUMBERS = st.floats(-100, 100)
@@ -67,6 +67,7 @@ def test_no_sex_is_guessed(text: str) -> None:
         Radiograph(np.zeros((2, 3), np.float32)),
         Region("radius", (0, 0, 1, 1)),
         Findings("method", 100.0),
+        AgeDistribution((0.0, 12.0), (1.0,)),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -87,3 +88,28 @@ def test_default_mappings_are_empty_and_cannot_be_written() -> None:
 def test_identifiers_never_show() -> None:
     radiograph = Radiograph(np.zeros((2, 3), np.float32), identifiers={"StudyInstanceUID": "1.2.3.4"})
     assert "1.2.3.4" not in repr(radiograph)
+
+
+def test_age_intervals_are_named_in_years_where_all_edges_are() -> None:
+    years = AgeDistribution((0.0, 108.0, 120.0, 228.0), (0.1, 0.5, 0.4))
+    assert years.names() == ("0 to 9 years", "9 to 10 years", "10 to 19 years")
+    assert years.intervals_months == ((0.0, 108.0), (108.0, 120.0), (120.0, 228.0))
+    assert years.most_probable == 1
+    assert AgeDistribution((30.0, 48.0, 60.0), (0.2, 0.8)).names() == ("30 to 48 months", "48 to 60 months")
+    assert AgeDistribution((3.772, 48.6), (1.0,)).names() == ("4 to 49 months",)
+
+
+@pytest.mark.parametrize(
+    ("edges", "probabilities", "said"),
+    [
+        ((0.0, 12.0), (0.5, 0.5), "one edge more"),
+        ((0.0, 12.0, 24.0), (1.0,), "one edge more"),
+        ((), (), "one edge more"),
+        ((0.0, 24.0, 12.0), (0.5, 0.5), "must ascend"),
+    ],
+)
+def test_edges_and_probabilities_must_belong_together(
+    edges: tuple[float, ...], probabilities: tuple[float, ...], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        AgeDistribution(edges, probabilities)

@@ -16,7 +16,18 @@ import numpy as np
 
 from boneage.anatomy.regions import PlacedRegion
 from boneage.core.errors import BundleError, ChecksumMismatch, NotAHand, SexRequired
-from boneage.core.types import Affine, Assessment, FloatArray, Hand, Notice, Radiograph, Sex, Side
+from boneage.core.types import (
+    Affine,
+    AgeDistribution,
+    Assessment,
+    Findings,
+    FloatArray,
+    Hand,
+    Notice,
+    Radiograph,
+    Sex,
+    Side,
+)
 from boneage.inference.growth import Measurements, growth
 from boneage.recipes.graded_regions.grades import GradedHand, grade_hand
 from boneage.recipes.graded_regions.prior import BONES, highest_grades
@@ -95,6 +106,37 @@ def graded_assessment(
     return assessment(path, sex, **{**values, **changes})
 
 
+DISTRIBUTION = AgeDistribution(
+    (0.0, 96.0, 108.0, 120.0, 132.0, 144.0, 228.0), (0.01, 0.03, 0.62, 0.25, 0.07, 0.02)
+)
+"""Most probably 9 to 10 years."""
+
+
+class FakeIntervals:
+    """A classifier of age intervals whose graph sees the sex alone."""
+
+    name = graph = "age_intervals"
+    needs_sex = True
+
+    def __init__(self, edges_months: Sequence[float]) -> None:
+        self.edges_months = edges_months
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> FakeIntervals:
+        """Build the method from its part of a bundle's manifest."""
+        return cls(settings["intervals"]["edges_months"])
+
+    def prepare(self, radiograph: Radiograph, hand: Hand | None, sex: Sex) -> dict[str, np.ndarray]:
+        """Return `sex` (1, 1)."""
+        return {"sex": np.full((1, 1), float(sex is Sex.MALE), np.float32)}
+
+    def decode(self, outputs: Mapping[str, np.ndarray], sex: Sex) -> Findings:
+        """Return the age and the probabilities as the graph gives them."""
+        probabilities = np.exp(outputs["log_probabilities"][0])
+        details = {"edges_months": self.edges_months, "probabilities": probabilities}
+        return Findings(self.name, float(outputs["age_months"][0, 0]), 9.0, details)
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A bundle whose folder's name says what is wrong with it."""
@@ -148,13 +190,15 @@ class Assessor:
             missing = ("radius",) if "part" in name else ()
             return graded_assessment(path, sex, missing, chronological_age_months, measured)
         warnings = (Notice("dark", "the image is dark"),) if "dark" in name else ()
+        classified = "classified" in name
         age = float("".join(filter(str.isdigit, name)) or 100)
         return assessment(
             path,
             sex,
             bone_age_months=age,
             interval_months=(age - 12, age + 12),
-            ages={"hand_regression": age},
+            ages={"hand_regression": age, **({"age_intervals": age + 2} if classified else {})},
+            distribution=DISTRIBUTION if classified else None,
             warnings=warnings,
             chronological_age_months=chronological_age_months,
         )

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from boneage.core.errors import ConfigError
 from boneage.core.types import Sex
-from boneage.inference.assemble import OutOfFold, assemble, correct, cross_interval, measure, read_oof
+from boneage.inference.assemble import assemble, extend
 from boneage.inference.bundle import Bundle
 from boneage.inference.conclude import half_width
+from boneage.inference.out_of_fold import OutOfFold, correct, cross_interval, measure, read_oof
 from boneage.metrics.conformal import fit_line, fit_scale
 
 
@@ -224,3 +226,169 @@ def test_runs_on_other_folds_are_not_joined(runs: tuple[Path, Path], grades: Pat
     with pytest.raises(ConfigError, match="folds"):
         assemble(*runs, tmp_path / "out", grades_run=grades, name="trial", version="1", data="drawn")
     assert not (tmp_path / "out").exists()
+
+
+EDGES = (0.0, 48.0, 96.0, 120.0, 144.0, 228.0)
+
+
+def interval_run(run: Path, oof: OutOfFold) -> Path:
+    """A run of age intervals, complete; its probabilities are sharp and right but for every tenth hand."""
+    run.mkdir()
+    (run / "graph.onnx").write_bytes(b"intervals")
+    (run / "config.json").write_text(json.dumps({"input": {"height": 8}, "intervals": {}}))
+    (run / "folds.csv").write_text("id,fold\n0,0\n")
+    (run / "intervals.json").write_text(json.dumps({"edges_months": EDGES, "temperature": 2.0}))
+    write_oof(run / "oof.csv", oof)
+    right = np.digitize(oof.truth, EDGES[1:-1], right=True)
+    said = np.where(np.arange(len(right)) % 10, right, (right + 2) % 5)
+    logs = np.full((len(right), 5), -4.0)
+    logs[np.arange(len(right)), said] = 0.0
+    with (run / "oof_log_probabilities.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["id", *"01234"], *([n, *r] for n, r in zip(oof.ids, logs, strict=True))])
+    return run
+
+
+@pytest.fixture
+def intervals(runs: tuple[Path, Path]) -> Path:
+    """A run of age intervals on the folds of the age run, with errors of its own."""
+    oof = simulated()
+    noise = np.random.default_rng(4).normal(0, 7, 300)
+    return interval_run(runs[0].with_name("intervals"), replace(oof, predicted=5 + 0.9 * (oof.truth + noise)))
+
+
+def mae(settings: Mapping[str, Any]) -> float:
+    """The error that a part of a manifest records."""
+    found = settings["figures_out_of_fold"]["errors"]["both sexes, all ages"]["mae"]["estimate"]
+    assert isinstance(found, float)
+    return found
+
+
+def test_a_third_method_joins_where_it_lowers_the_error(
+    runs: tuple[Path, Path], grades: Path, intervals: Path, tmp_path: Path
+) -> None:
+    about = {"name": "trial", "version": "1", "data": "drawn", "grades_run": grades}
+    two = assemble(*runs, tmp_path / "two", **about)  # type: ignore[arg-type]
+    three = assemble(*runs, tmp_path / "three", intervals_run=intervals, **about)  # type: ignore[arg-type]
+    combination = three.manifest["combination"]
+    assert combination["weights"].keys() == {"hand_regression", "graded_regions", "age_intervals"}
+    assert sum(combination["weights"].values()) == pytest.approx(1)
+    tried = combination["tried"]["age_intervals"]
+    assert tried["mae_months_without"] == pytest.approx(mae(two.manifest["combination"]))
+    assert tried["mae_months_with"] == pytest.approx(mae(combination))
+    assert tried["mae_months_with"] < tried["mae_months_without"]
+    assert three.graph("age_intervals").read_bytes() == b"intervals"
+
+
+def test_the_intervals_settings_are_what_the_method_needs(
+    runs: tuple[Path, Path], intervals: Path, tmp_path: Path
+) -> None:
+    about = {"name": "trial", "version": "1", "data": "drawn", "intervals_run": intervals}
+    settings = assemble(*runs, tmp_path / "out", **about).manifest["methods"]["age_intervals"]  # type: ignore[arg-type]
+    assert settings["intervals"] == {"edges_months": list(EDGES)}
+    assert settings["temperature"] == 2.0 and settings["input"] == {"height": 8}
+    assert settings["correction"].keys() == {"female", "male"}
+    assert mae(settings) < settings["mae_months_uncorrected"]
+    sure = 1 / (1 + 4 * np.exp(-2.0))  # a temperature of 2 halves the logarithms
+    found = settings["figures_out_of_fold"]["classification"]
+    assert found["count"] == 300 and found["accuracy"] == pytest.approx(0.9)
+    assert found["expected_calibration_error"] == pytest.approx(0.9 - sure)
+    expected = -0.9 * np.log(sure) - 0.1 * np.log(sure * np.exp(-2.0))
+    assert found["negative_log_likelihood"] == pytest.approx(expected)
+
+
+def test_a_method_that_does_not_help_is_shown_and_gets_no_weight(
+    runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    oof = simulated()
+    noise = np.random.default_rng(5).normal(0, 80, 300)
+    run = interval_run(tmp_path / "noise", replace(oof, predicted=np.clip(120 + noise, 0, 240)))
+    bundle = assemble(*runs, tmp_path / "out", intervals_run=run, name="n", version="1", data="drawn")
+    combination = bundle.manifest["combination"]
+    tried = combination["tried"]["age_intervals"]
+    assert tried["mae_months_with"] >= tried["mae_months_without"] == pytest.approx(mae(combination))
+    assert combination["weights"] == {"hand_regression": 1.0}
+    assert "age_intervals" in bundle.manifest["methods"] and "age_intervals" in bundle.manifest["graphs"]
+    with (bundle.path / "oof.csv").open(newline="") as file:
+        assert all(row["prediction"] == row["hand_regression"] for row in csv.DictReader(file))
+
+
+def test_an_extended_bundle_is_the_one_made_of_all_runs(
+    runs: tuple[Path, Path], grades: Path, intervals: Path, tmp_path: Path
+) -> None:
+    (runs[0] / "hand_model.npz").write_bytes(b"model")
+    about = {"name": "trial", "version": "1", "data": "drawn", "grades_run": grades}
+    old = assemble(*runs, tmp_path / "old", **about)  # type: ignore[arg-type]
+    whole = assemble(*runs, tmp_path / "whole", intervals_run=intervals, **about)  # type: ignore[arg-type]
+    made = extend(old, intervals, tmp_path / "made", version="2")
+    assert made.name == "trial 2" and made.manifest["data"] == "drawn"
+    for key in ("method", "methods", "graphs", "files", "localiser", "images"):
+        assert made.manifest[key] == whole.manifest[key], key
+    weights, expected = (bundle.manifest["combination"]["weights"] for bundle in (made, whole))
+    assert weights == pytest.approx(expected, abs=1e-3)
+    kept = set(whole.manifest["checksums"]) - {"oof.csv"}
+    assert {name: made.manifest["checksums"][name] for name in kept} == {
+        name: whole.manifest["checksums"][name] for name in kept
+    }
+    with (made.path / "oof.csv").open(newline="") as file:
+        assert csv.DictReader(file).fieldnames[-3:] == ["hand_regression", "graded_regions", "age_intervals"]  # type: ignore[index]
+
+
+def test_a_bundle_is_extended_in_its_own_place_and_again(
+    runs: tuple[Path, Path], intervals: Path, tmp_path: Path
+) -> None:
+    bundle = assembled(runs, tmp_path / "out")
+    once = extend(bundle, intervals, bundle.path, version="2", data="other hands")
+    assert once.path == bundle.path and Bundle.load(bundle.path).name == "trial 2"
+    (intervals / "graph.onnx").write_bytes(b"newer")
+    again = extend(once, intervals, bundle.path, version="3")
+    assert again.graph("age_intervals").read_bytes() == b"newer"
+    assert again.manifest["data"] == "other hands"
+    assert again.manifest["combination"]["weights"] == pytest.approx(once.manifest["combination"]["weights"])
+
+
+def other_folds(run: Path) -> None:
+    oof = read_oof(run / "oof.csv")
+    write_oof(run / "oof.csv", replace(oof, fold=(oof.fold + 1) % 5))
+
+
+def other_hands(run: Path) -> None:
+    oof = read_oof(run / "oof.csv")
+    write_oof(run / "oof.csv", replace(oof, ids=tuple(f"{name}b" for name in oof.ids)))
+    table = run / "oof_log_probabilities.csv"
+    head, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([head, *(row.replace(",", "b,", 1) for row in rows)]))
+
+
+def fewer_intervals(run: Path) -> None:
+    (run / "intervals.json").write_text(json.dumps({"edges_months": EDGES[:-1], "temperature": 1.0}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (other_folds, "folds"),
+        (other_hands, "folds"),
+        (fewer_intervals, "4 intervals"),
+        *(
+            (lambda run, name=name: (run / name).unlink(), name)
+            for name in ("graph.onnx", "oof.csv", "intervals.json", "oof_log_probabilities.csv", "folds.csv")
+        ),
+    ],
+)
+def test_what_does_not_belong_to_the_bundle_does_not_extend_it(
+    runs: tuple[Path, Path], intervals: Path, tmp_path: Path, spoil: Callable[[Path], None], said: str
+) -> None:
+    bundle = assembled(runs, tmp_path / "out")
+    spoil(intervals)
+    with pytest.raises(ConfigError, match=said):
+        extend(bundle, intervals, tmp_path / "made", version="2")
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_bundle_whose_table_lacks_a_method_is_not_extended(
+    runs: tuple[Path, Path], intervals: Path, tmp_path: Path
+) -> None:
+    bundle = assembled(runs, tmp_path / "out")
+    write_oof(bundle.path / "oof.csv", simulated())
+    with pytest.raises(ConfigError, match="no column 'hand_regression'"):
+        extend(bundle, intervals, tmp_path / "made", version="2")

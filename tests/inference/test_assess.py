@@ -8,10 +8,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from boneage_fakes import DISTRIBUTION
 
 from boneage import __version__
 from boneage.core.errors import (
@@ -23,6 +25,7 @@ from boneage.core.errors import (
     SexRequired,
     UnsupportedImage,
 )
+from boneage.core.registry import METHODS
 from boneage.core.types import Affine, Radiograph, Sex, Side
 from boneage.data.synthetic import View, draw_cut_off_hand, draw_foot, draw_hand, draw_two_hands
 from boneage.imaging.geometry import flip, pad, rotate
@@ -83,7 +86,7 @@ def test_a_real_radiograph_gets_a_sensible_answer(
     assert abs(result.bone_age_months - read_age) < 48
     assert result.coverage == pytest.approx(0.9)
     assert result.ages.keys() >= {"hand_regression"}
-    if "graded_regions" not in assessor.bundle.manifest["methods"]:
+    if assessor.bundle.manifest["methods"].keys() == {"hand_regression"}:
         assert result.ages == {"hand_regression": result.bone_age_months}
     height, width = radiograph.shape
     x0, y0, x1, y1 = result.hand.box_px
@@ -278,7 +281,8 @@ def test_every_stage_is_watched_in_order(bundle: Bundle, drawn: Radiograph) -> N
     Assessor(bundle, threads=1, watch=watch).assess(drawn)
     graded = ["crop", "grade", "score"] if "graded_regions" in bundle.manifest["methods"] else []
     found = ["read", "inspect", "localise", "find", "complete"]
-    assert stages == [*found, "prepare", "run", "decode", *graded]
+    methods = sum(name in METHODS for name in bundle.manifest["methods"])
+    assert stages == [*found, *["prepare", "run", "decode"] * methods, *graded]
 
 
 def test_a_small_hand_is_looked_at_twice_and_found(bundle: Bundle) -> None:
@@ -331,3 +335,89 @@ def test_clustering_without_torch_says_what_to_install(
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(RuntimeUnavailable, match="pip install"):
         Assessor(bundle, localise="dfc", threads=1).locate(drawn)
+
+
+@pytest.fixture
+def classified(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
+    """The shipped bundle with a classifier of age intervals that is not weighed: 110 months, 112 for boys."""
+    onnx = pytest.importorskip("onnx", reason="the extra `train` is not installed: it makes the test's graph")
+    node, value, kind = onnx.helper.make_node, onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    logs = np.log(DISTRIBUTION.probabilities).astype(np.float32)
+    constants = {"two": [2.0], "none": [0.0], "girls": [110.0], "logs": logs}
+    nodes = [
+        node("Mul", ["sex", "two"], ["more"]),
+        node("Add", ["more", "girls"], ["age_months"]),
+        node("Mul", ["sex", "none"], ["nothing"]),
+        node("Add", ["nothing", "logs"], ["log_probabilities"]),
+    ]
+    made = onnx.helper.make_graph(
+        nodes,
+        "intervals",
+        [value("sex", kind, ["n", 1])],
+        [value("log_probabilities", kind, ["n", len(logs)]), value("age_months", kind, ["n", 1])],
+        [
+            onnx.numpy_helper.from_array(np.array(values, np.float32), name)
+            for name, values in constants.items()
+        ],
+    )
+    path = tmp_path / "age_intervals.onnx"
+    onnx.save(
+        onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path
+    )
+    monkeypatch.setitem(METHODS, "age_intervals", "boneage_fakes:FakeIntervals")
+    manifest = bundle.manifest
+    settings = {
+        "intervals": {"edges_months": list(DISTRIBUTION.edges_months)},
+        "calibration": manifest["methods"]["hand_regression"]["calibration"],
+    }
+    direct = {"weights": {"hand_regression": 1.0}, "calibration": settings["calibration"]}
+    changed = {
+        "methods": {**manifest["methods"], "age_intervals": settings},
+        "graphs": {**manifest["graphs"], "age_intervals": str(path)},
+        "combination": direct,
+    }
+    return replace(bundle, manifest={**manifest, **changed})
+
+
+def with_weights(bundle: Bundle, weights: dict[str, float]) -> Bundle:
+    combination = {**bundle.manifest["combination"], "weights": weights}
+    return replace(bundle, manifest={**bundle.manifest, "combination": combination})
+
+
+def test_a_bundle_with_a_classifier_gives_its_age_and_its_probabilities(
+    classified: Bundle, drawn: Radiograph
+) -> None:
+    for sex, age in ((Sex.FEMALE, 110.0), (Sex.MALE, 112.0)):
+        result = Assessor(classified, threads=1).assess(drawn, sex=sex)
+        assert list(result.ages)[:2] == ["hand_regression", "age_intervals"]
+        assert result.ages["age_intervals"] == pytest.approx(age)
+        assert result.bone_age_months == result.ages["hand_regression"]
+        assert result.distribution is not None
+        assert result.distribution.edges_months == DISTRIBUTION.edges_months
+        assert result.distribution.probabilities == pytest.approx(DISTRIBUTION.probabilities, abs=1e-5)
+
+
+def test_a_classifier_that_is_weighed_moves_the_answer(classified: Bundle, drawn: Radiograph) -> None:
+    weighed = with_weights(classified, {"hand_regression": 0.25, "age_intervals": 0.75})
+    result = Assessor(weighed, threads=1).assess(drawn, sex=Sex.FEMALE)
+    expected = 0.25 * result.ages["hand_regression"] + 0.75 * 110.0
+    assert result.bone_age_months == pytest.approx(expected)
+    assert result.provenance["method"] == "hand_regression + age_intervals"
+
+
+def test_saliency_is_the_main_methods(classified: Bundle, drawn: Radiograph) -> None:
+    weighed = with_weights(classified, {"age_intervals": 1.0})
+    assessor, plain = (Assessor(made, threads=1) for made in (weighed, classified))
+    result = assessor.assess(drawn)
+    assert result.bone_age_months == pytest.approx(110.0)
+    maps = [made.saliency(drawn, result, grid=2) for made in (assessor, plain)]
+    assert maps[0].any() and np.array_equal(*maps)
+
+
+def test_a_bundle_without_a_classifier_gives_no_distribution(bundle: Bundle, drawn: Radiograph) -> None:
+    methods: dict[str, Any] = dict(bundle.manifest["methods"])
+    methods.pop("age_intervals", None)
+    result = Assessor(replace(bundle, manifest={**bundle.manifest, "methods": methods}), threads=1).assess(
+        drawn
+    )
+    assert result.distribution is None and "age_intervals" not in result.ages

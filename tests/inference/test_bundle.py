@@ -124,6 +124,44 @@ def test_a_bundle_that_cannot_be_written_leaves_the_old_one(bundle: Bundle, file
     assert Bundle.load(bundle.path).name == "trial 1.2"
 
 
+def test_a_new_bundle_that_cannot_take_the_old_ones_place_leaves_it_there(
+    bundle: Bundle, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.name.endswith(".partial"):
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(DeliveryError, match="No space left"):
+        write_bundle(bundle.path, {**CONTENT, "version": "2"}, files)
+    assert Bundle.load(bundle.path).name == "trial 1.2"
+
+
+def test_the_old_bundle_is_there_until_the_new_one_is(
+    bundle: Bundle, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename, names = Path.rename, []
+
+    def watch(self: Path, target: Path) -> Path:
+        names.append([Bundle.load(path).name for path in bundle.path.parent.glob("*trial*")])
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", watch)
+    write_bundle(bundle.path, {**CONTENT, "version": "2"}, files)
+    assert [sorted(each) for each in names] == [["trial 1.2", "trial 2"]] * 2
+    assert [path.name for path in bundle.path.parent.glob("*trial*")] == ["trial"]
+
+
+def test_a_file_in_the_bundles_place_is_left_alone(tmp_path: Path, files: dict[str, Path]) -> None:
+    (tmp_path / "trial").write_text("something else")
+    with pytest.raises(DeliveryError, match="cannot write the bundle"):
+        write_bundle(tmp_path / "trial", CONTENT, files)
+    assert (tmp_path / "trial").read_text() == "something else"
+
+
 def test_what_an_interrupted_writing_left_is_cleared_away(tmp_path: Path, files: dict[str, Path]) -> None:
     left = tmp_path / ".trial.partial"
     left.mkdir()

@@ -79,6 +79,42 @@ def test_methods_that_lie_beyond_their_joint_interval_are_said() -> None:
     assert not conclude({"direct": 100.0, "graded": 120.0}, TWO).warnings
 
 
+THREE: dict[str, Any] = {
+    **TWO,
+    "methods": {**TWO["methods"], "third": {"calibration": CALIBRATION}},
+    "combination": {
+        "weights": {"direct": 0.2, "graded": 0.5, "third": 0.3},
+        "calibration": NARROW,
+    },
+}
+
+
+def test_three_methods_are_weighed() -> None:
+    concluded = conclude({"direct": 100.0, "third": 104.0, "graded": 110.0}, THREE)
+    assert concluded.age_months == pytest.approx(20 + 55 + 31.2)
+    assert set(concluded.methods) == {"direct", "graded", "third"}
+    assert not concluded.warnings
+
+
+def test_where_one_of_three_gave_no_age_the_first_stands_alone() -> None:
+    concluded = conclude({"direct": 100.0, "third": 130.0}, THREE)
+    assert (concluded.age_months, concluded.methods) == (100.0, ("direct",))
+    (notice,) = concluded.warnings
+    assert "direct (100 months) and third (130 months)" in notice.text
+
+
+def test_all_that_lie_apart_are_said_in_one_warning() -> None:
+    (notice,) = conclude({"direct": 100.0, "graded": 104.0, "third": 140.0}, THREE).warnings
+    assert notice.text.count("lie further apart") == 2 and notice.text.count("look at the grades") == 1
+    assert "graded (104 months) and third (140 months)" in notice.text
+
+
+def test_a_method_without_a_weight_is_only_shown() -> None:
+    manifest = {**THREE, "combination": TWO["combination"]}
+    ages = {"direct": 100.0, "graded": 110.0}
+    assert conclude({**ages, "third": 190.0}, manifest) == conclude(ages, manifest)
+
+
 def test_it_is_the_width_that_was_fitted() -> None:
     scale = ConformalScale(0.9, 1.5, (24.0, 120.0, 192.0), (6.0, 9.0, 12.0))
     stored = {"quantile": 1.5, "ages_months": [24.0, 120.0, 192.0], "widths_months": [6.0, 9.0, 12.0]}

@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 import cv2
 import numpy as np
 import pytest
-from boneage_fakes import assessment
+from boneage_fakes import DISTRIBUTION, assessment
 
-from boneage.core.types import Notice
+from boneage.core.types import AgeDistribution, Notice
 from boneage.reporting import document, overlay
 from boneage.reporting.tabular import Failure
 
@@ -95,6 +95,42 @@ def test_pictures_have_alternatives_and_tables_have_headers() -> None:
     page = document.html([assessment()], [IMAGE], [IMAGE])
     assert all(re.search(r'alt="[^"]+"', tag) for tag in re.findall(r"<img[^>]*>", page))
     assert '<html lang="en">' in page and 'scope="row"' in page and 'role="img"' in page
+
+
+def test_age_intervals_are_drawn_on_the_scale_of_the_answer() -> None:
+    found = assessment(distribution=DISTRIBUTION, ages={"hand_regression": 124.25, "age_intervals": 118.0})
+    page = document.html([found], [IMAGE], [None])
+    text = parsed(page).text
+    assert "9 to 10 years 62%, 10 to 11 years 25%, 11 to 12 years 7%. Dashed: the bone age above." in text
+    assert "Whole hand, age intervals" in text
+    scale, chart = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert 'aria-label="probabilities of age intervals: 9 to 10 years 62%' in chart
+    bars = [tuple(map(float, bar)) for bar in re.findall(BAR, chart)]
+    assert len(bars) == len(DISTRIBUTION.probabilities)
+    x, _, width, height = bars[2]
+    assert (x, x + width) == (10 + 580 * 108 / 240, 10 + 580 * 120 / 240)
+    assert [bar[3] / height for bar in bars] == pytest.approx(
+        [p / 0.62 for p in DISTRIBUTION.probabilities], abs=0.01
+    )
+    assert all(top + tall == pytest.approx(bars[0][1] + bars[0][3], abs=0.11) for _, top, _, tall in bars)
+    (answer,) = re.findall(r'<line x1="([\d.]+)"[^>]*stroke-dasharray', chart)
+    assert float(answer) == pytest.approx(10 + 580 * 124.25 / 240, abs=0.05)
+    years = [re.findall(r'x="([\d.]+)"[^>]*>(\d+)</text>', drawing) for drawing in (scale, chart)]
+    assert years[0] == years[1]
+
+
+BAR = r'<rect x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)" fill="#a9d2e6" stroke'
+
+
+def test_intervals_beyond_the_scale_stay_on_it() -> None:
+    wide = AgeDistribution((-12.0, 120.0, 300.0), (0.001, 0.999))
+    page = document.html([assessment(distribution=wide)], [IMAGE], [None])
+    bars = [tuple(map(float, bar)) for bar in re.findall(BAR, page)]
+    assert [(x, x + width) for x, _, width, _ in bars] == [(300.0, 590.0)]
+
+
+def test_without_a_classifier_there_is_no_chart() -> None:
+    assert document.html([assessment()], [IMAGE], [None]).count("<svg") == 1
 
 
 def test_lists_of_different_lengths_are_refused() -> None:

@@ -8,15 +8,16 @@ from pathlib import PurePosixPath
 import cv2
 import numpy as np
 import pytest
-from boneage_fakes import assessment
+from boneage_fakes import DISTRIBUTION, assessment
 
 from boneage.core.errors import BundleError, ConfigError, NotAHand
-from boneage.core.types import Region, Sex, Side
+from boneage.core.types import AgeDistribution, Region, Sex, Side
 from boneage.reporting import accuracy, plots
 from boneage.reporting.tabular import (
     Failure,
     assessment_record,
     failure_record,
+    likely_intervals,
     one_line,
     plain,
     years_and_months,
@@ -47,6 +48,36 @@ def test_records_of_successes_and_failures_have_the_same_keys_and_are_json() -> 
     ]
     assert record["scores"]["rus_chn"] == {"total": 500.0, "age_months": None}
     assert record["hand"]["side"] == "left"
+
+
+def test_age_intervals_are_in_the_record() -> None:
+    assert assessment_record(assessment())["age_intervals"] == []
+    records = assessment_record(assessment(distribution=DISTRIBUTION))["age_intervals"]
+    assert records[2] == {"from_months": 108.0, "to_months": 120.0, "probability": 0.62}
+    assert sum(record["probability"] for record in records) == pytest.approx(1)
+    assert [record["to_months"] for record in records[:-1]] == [
+        record["from_months"] for record in records[1:]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "named"),
+    [
+        ((0.62, 0.25, 0.07, 0.03, 0.03), [0.62, 0.25, 0.07]),
+        ((0.02, 0.95, 0.01, 0.01, 0.01), [0.95]),
+        ((0.0, 0.0, 1.0, 0.0, 0.0), [1.0]),
+        ((0.06, 0.93, 0.01, 0.0, 0.0), [0.93, 0.06]),
+    ],
+)
+def test_intervals_worth_naming(probabilities: tuple[float, ...], named: list[float]) -> None:
+    distribution = AgeDistribution((0.0, 12.0, 24.0, 36.0, 48.0, 60.0), probabilities)
+    assert [share for _, share in likely_intervals(distribution)] == named
+
+
+def test_of_many_improbable_intervals_the_fewest_that_hold_nine_tenths_are_named() -> None:
+    distribution = AgeDistribution(tuple(12.0 * year for year in range(41)), (0.025,) * 40)
+    assert len(likely_intervals(distribution)) in {36, 37}  # 36, but for rounding in the sum
+    assert likely_intervals(distribution)[0] == ("0 to 1 years", 0.025)
 
 
 def test_status_of_a_failure() -> None:

@@ -23,7 +23,7 @@ from boneage.core.errors import EXIT_CODES, BoneAgeError, ConfigError, ExitCode
 from boneage.core.runtime import DEFAULT_RUNTIME
 
 if TYPE_CHECKING:
-    from boneage.core.types import Assessment, Region, Sex
+    from boneage.core.types import AgeDistribution, Assessment, Region, Sex
     from boneage.inference.assess import Assessor
     from boneage.inference.growth import Measurements
     from boneage.reporting.tabular import Failure
@@ -264,11 +264,20 @@ def _months(age: float | None) -> str:
 
 
 def _print_details(assessments: Sequence[Assessment]) -> None:
-    """Print one image's grades, totals and growth; on standard error, what is to be said of them."""
+    """Print one image's age intervals, grades and growth; on standard error, what is to be said of them."""
     for assessment in assessments:
+        if assessment.distribution is not None:
+            _print_intervals(assessment.distribution)
         if assessment.regions:
             _print_grades(assessment)
         _print_growth(assessment)
+
+
+def _print_intervals(distribution: AgeDistribution) -> None:
+    from boneage.reporting.tabular import likely_intervals, percentage
+
+    named = (f"{name} {percentage(share)}" for name, share in likely_intervals(distribution))
+    typer.echo(f"\nbone age lies in: {', '.join(named)}")
 
 
 def _print_grades(assessment: Assessment) -> None:

@@ -1,4 +1,4 @@
-"""`boneage bundle`: assemble a bundle from trained runs."""
+"""`boneage bundle`: assemble a bundle from trained runs, or extend one."""
 
 from __future__ import annotations
 
@@ -7,21 +7,63 @@ from typing import Annotated
 
 import typer
 
+from boneage.core.errors import ConfigError
+
 
 def bundle(
-    finder_run: Annotated[Path, typer.Argument(metavar="FINDER_RUN", help="A run of hand_localisation.")],
-    age_run: Annotated[Path, typer.Argument(metavar="AGE_RUN", help="A run of hand_regression.")],
     out: Annotated[Path, typer.Option(help="The bundle's folder.")],
     version: Annotated[str, typer.Option(help="The bundle's version.")],
-    data: Annotated[str, typer.Option(help="What it was trained on and on what terms, one sentence.")],
+    finder_run: Annotated[
+        Path | None, typer.Argument(metavar="FINDER_RUN", help="A run of hand_localisation.")
+    ] = None,
+    age_run: Annotated[
+        Path | None, typer.Argument(metavar="AGE_RUN", help="A run of hand_regression.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="What it was trained on and on what terms, one sentence.")
+    ] = None,
     grades: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="A run of graded_regions on the same folds; without it, no grades."),
     ] = None,
-    name: Annotated[str, typer.Option(help="The bundle's name.")] = "standard",
+    intervals: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN", help="A run of age_intervals on the same folds; without it, no intervals."
+        ),
+    ] = None,
+    extend: Annotated[
+        Path | None,
+        typer.Option(metavar="BUNDLE", help="Add --intervals to this bundle, in place of the runs."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The bundle's name; default: standard, or the extended one's.")
+    ] = None,
 ) -> None:
-    """Assemble a bundle: graphs, calibration from out-of-fold predictions, figures, checksums."""
-    from boneage.inference.assemble import assemble
+    """Assemble a bundle: graphs, calibration from out-of-fold predictions, figures, checksums.
 
-    made = assemble(finder_run, age_run, out, grades_run=grades, name=name, version=version, data=data)
+    From a FINDER_RUN and an AGE_RUN, or from a bundle with --extend, whose graphs are then kept.
+    """
+    from boneage.inference import assemble
+    from boneage.inference.bundle import Bundle
+
+    if extend is not None:
+        if intervals is None or finder_run is not None or grades is not None:
+            raise ConfigError("--extend takes a bundle and --intervals, and no other run: give these two")
+        made = assemble.extend(Bundle.load(extend), intervals, out, version=version, name=name, data=data)
+    elif finder_run is None or age_run is None or data is None:
+        raise ConfigError(
+            "a bundle is made of FINDER_RUN, AGE_RUN and --data: give them, or a bundle to --extend"
+        )
+    else:
+        made = assemble.assemble(
+            finder_run,
+            age_run,
+            out,
+            grades_run=grades,
+            intervals_run=intervals,
+            name=name or "standard",
+            version=version,
+            data=data,
+        )
     typer.echo(f"{made.name}: {made.path}")

@@ -92,6 +92,12 @@ def _summary(bundle: dict[str, Any]) -> dict[str, Any]:
                 f"{mae['estimate']:.1f} ({mae['low']:.1f} to {mae['high']:.1f}), "
                 f"out of fold, {group['count']} images, {mae['level']:.0%} interval"
             )
+        found = settings.get("figures_out_of_fold", {}).get("classification")
+        if found is not None:
+            told[f"{method}.right_interval"] = (
+                f"{found['accuracy']:.0%} (within one interval {found['within_one_interval']:.0%}), "
+                f"out of fold, {found['count']} images"
+            )
     return told
 
 

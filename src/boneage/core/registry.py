@@ -8,11 +8,13 @@ from typing import Any
 from boneage.core.errors import ConfigError
 
 METHODS: dict[str, str] = {
+    "age_intervals": "boneage.recipes.age_intervals.method:AgeIntervalsMethod",
     "hand_regression": "boneage.recipes.hand_regression.method:HandRegression",
 }
 """Method name -> "module:Class" that reads a bone age (no torch)."""
 
 RECIPES: dict[str, str] = {
+    "age_intervals": "boneage.recipes.age_intervals.fit:train",
     "graded_regions": "boneage.recipes.graded_regions.fit:train",
     "hand_localisation": "boneage.recipes.hand_localisation.fit:train",
     "hand_regression": "boneage.recipes.hand_regression.fit:train",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -191,17 +192,62 @@ class Findings:
     details: Mapping[str, Any] = field(default_factory=_empty)
 
 
+@dataclass(frozen=True, slots=True)
+class AgeDistribution:
+    """How probable it is that the bone age lies in each of some intervals that follow each other.
+
+    Args:
+        edges_months: (K + 1) ascending; interval k is above `edges_months[k]`, up to `edges_months[k + 1]`.
+        probabilities: (K), in the intervals' order.
+
+    Raises:
+        ConfigError: the edges do not ascend, or there is not one probability between each two of them.
+    """
+
+    edges_months: tuple[float, ...]
+    probabilities: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Check that edges and probabilities belong together."""
+        if not self.probabilities or len(self.edges_months) != len(self.probabilities) + 1:
+            raise ConfigError(
+                f"{len(self.probabilities)} intervals need a probability each and one edge more than that, "
+                f"not {len(self.edges_months)} edges: give those of one classifier"
+            )
+        if any(lower >= upper for lower, upper in pairwise(self.edges_months)):
+            raise ConfigError(f"edges of age intervals must ascend, not {self.edges_months}: sort them")
+
+    @property
+    def intervals_months(self) -> tuple[tuple[float, float], ...]:
+        """The intervals' lower and upper edges."""
+        return tuple(pairwise(self.edges_months))
+
+    @property
+    def most_probable(self) -> int:
+        """The place of the most probable interval."""
+        return max(range(len(self.probabilities)), key=self.probabilities.__getitem__)
+
+    def names(self) -> tuple[str, ...]:
+        """Return what people call the intervals: in years where all edges are whole years, else in months."""
+        years = all(edge % 12 == 0 for edge in self.edges_months)
+        unit, months = ("years", 12) if years else ("months", 1)
+        return tuple(
+            f"{lower / months:.0f} to {upper / months:.0f} {unit}" for lower, upper in self.intervals_months
+        )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Assessment:
     """The product's answer for one radiograph; every report is a pure function of it.
 
     Args:
-        bone_age_months: the answer: the direct bone age and the graded one combined, where both are there.
+        bone_age_months: the answer: the methods' ages combined, where all that the bundle joins gave one.
         interval_months: that holds the reference reading with probability `coverage`.
         ages: method -> its own bone age in months.
         regions: the graded bones.
         scores: standard -> `total`, `age_months` and what belongs to them (`recipes.graded_regions.grades`).
         growth: `sd_score` and `adult_heights`, where age and measurements allow them (`inference.growth`).
+        distribution: by the bundle's interval classifier, where it has one.
     """
 
     path: str
@@ -217,3 +263,4 @@ class Assessment:
     chronological_age_months: float | None = None
     warnings: tuple[Notice, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=_empty)
+    distribution: AgeDistribution | None = None

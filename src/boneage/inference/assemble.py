@@ -1,122 +1,278 @@
-"""Assemble a bundle from trained runs: calibration from out-of-fold predictions, figures, checksums."""
+"""Assemble a bundle from trained runs, or extend one: calibration from out-of-fold predictions, checksums."""
 
 from __future__ import annotations
 
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from boneage import __version__
 from boneage.core.errors import ConfigError
-from boneage.core.types import Sex
 from boneage.inference.bundle import Bundle, checksum, write_bundle
 from boneage.inference.combine import cross_fit, fit_weights
-from boneage.metrics.conformal import fit_line, fit_scale
-from boneage.metrics.subgroups import coverage_table, subgroup_table
-
-Vector = NDArray[np.float64]
+from boneage.inference.out_of_fold import Answer, OutOfFold, Vector, correct, read_oof, write_oof
+from boneage.metrics.classification import (
+    accuracy,
+    expected_calibration_error,
+    negative_log_likelihood,
+    temper,
+)
+from boneage.recipes.age_intervals.intervals import AgeIntervals
 
 HAND_MODEL = "hand_model.npz"
 """What a complete hand looks like to the finder; a run of `hand_localisation` makes it."""
 
+DIRECT, GRADED, INTERVALS = "hand_regression", "graded_regions", "age_intervals"
+OUT_OF_FOLD = "oof.csv"
+PROBABILITIES = "oof_log_probabilities.csv"
+"""Of a run of `age_intervals`: `id`, and the log-probability of every interval, before the temperature."""
+
 
 @dataclass(frozen=True)
-class OutOfFold:
-    """An out-of-fold table, by column."""
+class Parts:
+    """What a bundle is made of.
 
-    ids: tuple[str, ...]
-    sex: NDArray[np.str_]
-    truth: Vector
-    predicted: Vector
-    fold: NDArray[np.int64]
+    Args:
+        answers: method -> its out-of-fold ages; the main method's first.
+        methods: method -> its settings in the manifest.
+        files: name in the bundle -> file; a graph's and a model's stem is its role.
+        localiser: configuration of the hand finder.
+    """
 
-    def take(self, wanted: NDArray[np.bool_]) -> OutOfFold:
-        """Return the cases chosen (N,)."""
-        ids = tuple(name for name, chosen in zip(self.ids, wanted, strict=True) if chosen)
-        return OutOfFold(ids, self.sex[wanted], self.truth[wanted], self.predicted[wanted], self.fold[wanted])
+    answers: Mapping[str, Answer]
+    methods: Mapping[str, Mapping[str, Any]]
+    files: Mapping[str, Path]
+    localiser: Any
+
+    def adding(self, name: str, run: Path, answer: Answer, settings: Mapping[str, Any]) -> Parts:
+        """Return the parts with one method more, from its run."""
+        return replace(
+            self,
+            answers={**self.answers, name: answer},
+            methods={**self.methods, name: settings},
+            files={**self.files, f"{name}.onnx": run / "graph.onnx"},
+        )
 
 
-def read_oof(path: Path) -> OutOfFold:
-    """Read `oof.csv` of a run, in the order of its ids.
+def assemble(
+    finder_run: Path,
+    age_run: Path,
+    out: Path,
+    *,
+    grades_run: Path | None = None,
+    intervals_run: Path | None = None,
+    name: str,
+    version: str,
+    data: str,
+) -> Bundle:
+    """Write a bundle from runs of hand localisation, hand regression, graded regions and age intervals.
+
+    Args:
+        finder_run: folder of a `hand_localisation` run.
+        age_run: folder of a `hand_regression` run.
+        out: the bundle's folder.
+        grades_run: folder of a `graded_regions` run on the same folds; None makes a bundle without grades.
+        intervals_run: folder of an `age_intervals` run on the same folds; None makes one without intervals.
+        name: the bundle's name.
+        version: the bundle's version.
+        data: what it was trained on and on what terms, one sentence.
 
     Raises:
-        ConfigError: the run has none.
+        ConfigError: a run is not complete, or the runs do not share their folds.
     """
-    try:
-        with path.open(newline="") as file:
-            lines = sorted(csv.DictReader(file), key=lambda line: line["id"])
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read; train every fold of the run first") from error
-    return OutOfFold(
-        ids=tuple(line["id"] for line in lines),
-        sex=np.array([line["sex"] for line in lines]),
-        truth=np.array([float(line["bone_age_months"]) for line in lines]),
-        predicted=np.array([float(line["prediction"]) for line in lines]),
-        fold=np.array([int(line["fold"]) for line in lines]),
+    _require(finder_run, "config.json", "graph.onnx")
+    for run in filter(None, (age_run, grades_run, intervals_run)):
+        _require(run, "config.json", "folds.csv", "graph.onnx", OUT_OF_FOLD)
+    files = {"hand_finder.onnx": finder_run / "graph.onnx", "folds.csv": age_run / "folds.csv"}
+    if (finder_run / HAND_MODEL).is_file():
+        files[HAND_MODEL] = finder_run / HAND_MODEL
+    parts = Parts({}, {}, files, _configuration(finder_run)).adding(DIRECT, age_run, *_corrected(age_run))
+    if grades_run is not None:
+        parts = parts.adding(GRADED, grades_run, *_graded(grades_run))
+    if intervals_run is not None:
+        parts = parts.adding(INTERVALS, intervals_run, *_intervals(intervals_run))
+    return _write(parts, out, {"name": name, "version": version, "data": data})
+
+
+def extend(
+    bundle: Bundle,
+    intervals_run: Path,
+    out: Path,
+    *,
+    version: str,
+    name: str | None = None,
+    data: str | None = None,
+) -> Bundle:
+    """Write a bundle again with a run of age intervals, which takes the place of an older one.
+
+    The other methods keep their graphs and settings; how all are joined is fitted anew, to the ages in
+    the bundle's own out-of-fold table.
+
+    Args:
+        bundle: the one to extend; it is not changed, unless `out` is its folder.
+        intervals_run: folder of an `age_intervals` run on the bundle's folds.
+        out: the new bundle's folder.
+        version: the new bundle's version.
+        name: the new bundle's name; None keeps it.
+        data: what it was trained on and on what terms; None keeps what the bundle says.
+
+    Raises:
+        ConfigError: the run is not complete, or does not share the bundle's folds; the bundle holds no
+            out-of-fold ages of its methods.
+    """
+    _require(intervals_run, "config.json", "folds.csv", "graph.onnx", OUT_OF_FOLD)
+    parts = _parts_of(bundle).adding(INTERVALS, intervals_run, *_intervals(intervals_run))
+    said = {
+        "name": name or bundle.manifest["name"],
+        "version": version,
+        "data": data or bundle.manifest["data"],
+    }
+    return _write(parts, out, said)
+
+
+def _parts_of(bundle: Bundle) -> Parts:
+    """Return what a bundle is made of, its interval classifier excepted."""
+    kept = {name: part for name, part in bundle.manifest["methods"].items() if name != INTERVALS}
+    table = bundle.path / OUT_OF_FOLD
+    tables = {name: read_oof(table, name) for name in dict.fromkeys((bundle.manifest["method"], *kept))}
+    return Parts(
+        answers={name: Answer.of(oof, oof.predicted) for name, oof in tables.items()},
+        methods=kept,
+        files={name: bundle.path / name for name in bundle.manifest["checksums"] if name != OUT_OF_FOLD},
+        localiser=bundle.manifest["localiser"],
     )
 
 
-def correct(oof: OutOfFold) -> tuple[dict[str, tuple[float, float]], Vector]:
-    """Fit a line per sex to all cases, and correct every fold by lines fitted to the others.
-
-    Returns:
-        Sex -> (slope, offset) for the bundle, and cross-fitted corrected predictions (N,).
-
-    Raises:
-        ConfigError: a sex has predictions of fewer than two folds.
-    """
-    lines, corrected = {}, oof.predicted.copy()
-    for sex in Sex:
-        mine = oof.sex == sex
-        if len(np.unique(oof.fold[mine])) < 2:
-            raise ConfigError(
-                f"the run predicts {sex} hands of fewer than two folds; train two folds or more of both sexes"
-            )
-        lines[str(sex)] = fit_line(oof.predicted[mine], oof.truth[mine])
-        for fold in np.unique(oof.fold):
-            others, here = mine & (oof.fold != fold), mine & (oof.fold == fold)
-            slope, offset = fit_line(oof.predicted[others], oof.truth[others])
-            corrected[here] = slope * oof.predicted[here] + offset
-    return lines, corrected
-
-
-def cross_interval(oof: OutOfFold, predicted: Vector) -> tuple[Vector, Vector]:
-    """Return bounds (N,) of intervals whose width was fitted, for every fold, to the other folds alone."""
-    half = np.zeros(len(predicted))
-    for fold in np.unique(oof.fold):
-        others, here = oof.fold != fold, oof.fold == fold
-        half[here] = fit_scale(predicted[others], oof.truth[others]).half_width(predicted[here])
-    return predicted - half, predicted + half
+def _write(parts: Parts, out: Path, said: Mapping[str, str]) -> Bundle:
+    """Join the methods and write the bundle; `said` is its `name`, `version` and `data`."""
+    answers = parts.answers
+    main = next(iter(answers))
+    answer, combination = _combined(answers) if len(answers) > 1 else (answers[main], {})
+    manifest = {
+        "name": said["name"],
+        "version": said["version"],
+        "made": date.today().isoformat(),
+        "made_with": f"boneage {__version__}",
+        "data": said["data"],
+        "images": len(answer.oof.ids),
+        "intended_use": "research use only; not a medical device",
+        "method": main,
+        "methods": parts.methods,
+        **({"combination": combination} if combination else {}),
+        "localiser": parts.localiser,
+        "graphs": {Path(file).stem: file for file in parts.files if file.endswith(".onnx")},
+        "files": {Path(file).stem: file for file in parts.files if file.endswith(".npz")},
+    }
+    with TemporaryDirectory() as folder:
+        table = Path(folder) / OUT_OF_FOLD
+        write_oof(table, answer, answers)
+        return write_bundle(out, manifest, {**parts.files, OUT_OF_FOLD: table})
 
 
-def measure(oof: OutOfFold, predicted: Vector, lower: Vector, upper: Vector) -> dict[str, Any]:
-    """Return the out-of-fold figures: errors by sex and age band, coverage and width by age band."""
-    errors = subgroup_table(predicted, oof.truth, [Sex(sex) for sex in oof.sex])
-    coverage = coverage_table(lower, upper, oof.truth)
-    return {
-        "errors": {group.name: asdict(group) for group in errors},
-        "intervals": {group.name: asdict(group) for group in coverage},
+def _corrected(run: Path) -> tuple[Answer, dict[str, Any]]:
+    """Return a method's out-of-fold ages, corrected where that helps, and its settings."""
+    oof = read_oof(run / OUT_OF_FOLD)
+    lines, corrected = correct(oof)
+    plain = _mae(oof.predicted, oof)
+    helps = _mae(corrected, oof) < plain
+    answer = Answer.of(oof, corrected if helps else oof.predicted)
+    configuration = _configuration(run)
+    return answer, {
+        "input": configuration["input"],
+        "correction": lines if helps else {},
+        **answer.settings(),
+        "mae_months_uncorrected": plain,
+        "configuration": configuration,
     }
 
 
-def _write_oof(path: Path, answer: Answer, methods: Mapping[str, Vector]) -> None:
-    """Write the answer's out-of-fold table, with a column for every method's own age."""
-    oof = answer.oof
-    columns = (oof.truth, answer.ages, answer.lower, answer.upper, oof.fold, *methods.values())
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        head = ["id", "sex", "bone_age_months", "prediction", "lower", "upper", "fold", *methods]
-        writer.writerow(head)
-        for name, sex, *values in zip(oof.ids, oof.sex, *columns, strict=True):
-            writer.writerow([name, sex, *(f"{v:.3f}" if isinstance(v, float) else v for v in values)])
+def _graded(run: Path) -> tuple[Answer, dict[str, Any]]:
+    """Return the grading method's out-of-fold ages, as the standard's table gives them, and its settings."""
+    oof = read_oof(run / OUT_OF_FOLD)
+    answer = Answer.of(oof, oof.predicted)
+    configuration = _configuration(run)
+    return answer, {"input": configuration["input"], **answer.settings(), "configuration": configuration}
+
+
+def _intervals(run: Path) -> tuple[Answer, dict[str, Any]]:
+    """Return the interval classifier's out-of-fold ages, corrected where that helps, and its settings."""
+    _require(run, "intervals.json", PROBABILITIES)
+    answer, settings = _corrected(run)
+    intervals = json.loads((run / "intervals.json").read_text(encoding="utf-8"))
+    edges, temperature = tuple(map(float, intervals["edges_months"])), float(intervals["temperature"])
+    hits = _classified(run / PROBABILITIES, answer.oof, AgeIntervals(edges), temperature)
+    return answer, {
+        **settings,
+        "intervals": {"edges_months": edges},
+        "temperature": temperature,
+        "figures_out_of_fold": {**settings["figures_out_of_fold"], "classification": hits},
+    }
+
+
+def _classified(path: Path, oof: OutOfFold, intervals: AgeIntervals, temperature: float) -> dict[str, Any]:
+    """Return how the out-of-fold probabilities at the temperature hold the reference readings."""
+    with path.open(newline="") as file:
+        _, *rows = csv.reader(file)
+    by_id = {name: [float(cell) for cell in cells] for name, *cells in rows}
+    if not by_id.keys() >= set(oof.ids) or any(len(row) != len(intervals) for row in by_id.values()):
+        raise ConfigError(
+            f"{path} does not have {len(intervals)} intervals for every hand of {OUT_OF_FOLD}; "
+            "train every fold of the run again"
+        )
+    probabilities = temper([by_id[name] for name in oof.ids], temperature)
+    found, read = probabilities.argmax(axis=1), intervals.nearest(oof.truth)
+    return {
+        "count": len(oof.ids),
+        "accuracy": accuracy(found, read),
+        "within_one_interval": float((np.abs(found - read) <= 1).mean()),
+        "negative_log_likelihood": negative_log_likelihood(probabilities, read),
+        "expected_calibration_error": expected_calibration_error(probabilities, read),
+    }
+
+
+def _combined(answers: Mapping[str, Answer]) -> tuple[Answer, dict[str, Any]]:
+    """Return the combination's cross-fitted ages over the images that all methods read, and its settings.
+
+    One method after the other joins the main one, where its joining lowers the cross-fitted error;
+    `tried` has both errors of each.
+    """
+    oof = _shared(list(answers.values()))
+    predicted = {name: answer.at(oof) for name, answer in answers.items()}
+    main, *others = predicted
+    joined, ages, tried = {main: predicted[main]}, predicted[main], {}
+    for name in others:
+        candidate = {**joined, name: predicted[name]}
+        with_it = cross_fit(candidate, oof.truth, oof.fold)
+        tried[name] = {"mae_months_without": _mae(ages, oof), "mae_months_with": _mae(with_it, oof)}
+        if tried[name]["mae_months_with"] < tried[name]["mae_months_without"]:
+            joined, ages = candidate, with_it
+    answer = Answer.of(oof, ages)
+    return answer, {"weights": fit_weights(joined, oof.truth), "tried": tried, **answer.settings()}
+
+
+def _shared(answers: list[Answer]) -> OutOfFold:
+    """Return the table of the images that all methods read."""
+    first, *others = (answer.oof for answer in answers)
+    ids = set(first.ids).intersection(*(other.ids for other in others))
+    oof = first.take(np.array([name in ids for name in first.ids]))
+    for other in others:
+        folds = dict(zip(other.ids, other.fold, strict=True))
+        if not ids or any(folds[name] != fold for name, fold in zip(oof.ids, oof.fold, strict=True)):
+            raise ConfigError(
+                "the runs to combine do not share their folds; train both on one manifest and seed"
+            )
+    return oof
+
+
+def _mae(predicted: Vector, oof: OutOfFold) -> float:
+    return float(np.abs(predicted - oof.truth).mean())
 
 
 def _configuration(run: Path) -> Any:
@@ -137,138 +293,6 @@ def _without_paths(value: Any) -> Any:
     if isinstance(value, str) and "/" in value and Path(value).is_dir():
         return {"folder": Path(value).name}
     return value
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Out-of-fold ages (N,) of a method or of the combination, with their cross-fitted intervals (N,)."""
-
-    oof: OutOfFold
-    ages: Vector
-    lower: Vector
-    upper: Vector
-
-    @classmethod
-    def of(cls, oof: OutOfFold, ages: Vector) -> Answer:
-        """Return the ages with intervals whose width was fitted, for every fold, to the other folds."""
-        return cls(oof, ages, *cross_interval(oof, ages))
-
-    def settings(self) -> dict[str, Any]:
-        """Return the calibration for new images and the figures measured."""
-        return {
-            "calibration": asdict(fit_scale(self.ages, self.oof.truth)),
-            "figures_out_of_fold": measure(self.oof, self.ages, self.lower, self.upper),
-        }
-
-
-def assemble(
-    finder_run: Path,
-    age_run: Path,
-    out: Path,
-    *,
-    grades_run: Path | None = None,
-    name: str,
-    version: str,
-    data: str,
-) -> Bundle:
-    """Write a bundle from a hand-localisation run, a hand-regression run and a graded-regions run.
-
-    Args:
-        finder_run: folder of a `hand_localisation` run.
-        age_run: folder of a `hand_regression` run.
-        out: the bundle's folder.
-        grades_run: folder of a `graded_regions` run on the same folds; None makes a bundle without grades.
-        name: the bundle's name.
-        version: the bundle's version.
-        data: what it was trained on and on what terms, one sentence.
-
-    Raises:
-        ConfigError: a run is not complete, or the runs do not share their folds.
-    """
-    _require(finder_run, "config.json", "graph.onnx")
-    for run in filter(None, (age_run, grades_run)):
-        _require(run, "config.json", "folds.csv", "graph.onnx", "oof.csv")
-    direct, method = _direct(age_run)
-    answers, methods = {"hand_regression": direct}, {"hand_regression": method}
-    files = {
-        "hand_finder.onnx": finder_run / "graph.onnx",
-        "hand_regression.onnx": age_run / "graph.onnx",
-        "folds.csv": age_run / "folds.csv",
-    }
-    if (finder_run / HAND_MODEL).is_file():
-        files[HAND_MODEL] = finder_run / HAND_MODEL
-    combination: dict[str, Any] = {}
-    answer = direct
-    if grades_run is not None:
-        answers["graded_regions"], methods["graded_regions"] = _graded(grades_run)
-        files["graded_regions.onnx"] = grades_run / "graph.onnx"
-        answer, combination = _combined(answers)
-    manifest = {
-        "name": name,
-        "version": version,
-        "made": date.today().isoformat(),
-        "made_with": f"boneage {__version__}",
-        "data": data,
-        "images": len(answer.oof.ids),
-        "intended_use": "research use only; not a medical device",
-        "method": "hand_regression",
-        "methods": methods,
-        **({"combination": combination} if combination else {}),
-        "localiser": _configuration(finder_run),
-        "graphs": {Path(file).stem: file for file in files if file.endswith(".onnx")},
-        "files": {Path(file).stem: file for file in files if file.endswith(".npz")},
-    }
-    with TemporaryDirectory() as folder:
-        files["oof.csv"] = Path(folder) / "oof.csv"
-        _write_oof(files["oof.csv"], answer, {key: _at(value, answer.oof) for key, value in answers.items()})
-        return write_bundle(out, manifest, files)
-
-
-def _direct(run: Path) -> tuple[Answer, dict[str, Any]]:
-    """Return the direct method's out-of-fold ages, corrected where that helps, and its settings."""
-    oof = read_oof(run / "oof.csv")
-    lines, corrected = correct(oof)
-    plain = float(np.abs(oof.predicted - oof.truth).mean())
-    helps = float(np.abs(corrected - oof.truth).mean()) < plain
-    answer = Answer.of(oof, corrected if helps else oof.predicted)
-    configuration = _configuration(run)
-    return answer, {
-        "input": configuration["input"],
-        "correction": lines if helps else {},
-        **answer.settings(),
-        "mae_months_uncorrected": plain,
-        "configuration": configuration,
-    }
-
-
-def _graded(run: Path) -> tuple[Answer, dict[str, Any]]:
-    """Return the grading method's out-of-fold ages, as the standard's table gives them, and its settings."""
-    oof = read_oof(run / "oof.csv")
-    answer = Answer.of(oof, oof.predicted)
-    configuration = _configuration(run)
-    return answer, {"input": configuration["input"], **answer.settings(), "configuration": configuration}
-
-
-def _combined(answers: Mapping[str, Answer]) -> tuple[Answer, dict[str, Any]]:
-    """Return the combination's cross-fitted ages over the images that all methods read, and its settings."""
-    first, *others = answers.values()
-    shared = np.array([all(name in other.oof.ids for other in others) for name in first.oof.ids])
-    oof = first.oof.take(shared)
-    for other in others:
-        folds = dict(zip(other.oof.ids, other.oof.fold, strict=True))
-        if any(folds[name] != fold for name, fold in zip(oof.ids, oof.fold, strict=True)):
-            raise ConfigError(
-                "the runs to combine do not share their folds; train both on one manifest and seed"
-            )
-    predicted = {name: _at(answer, oof) for name, answer in answers.items()}
-    answer = Answer.of(oof, cross_fit(predicted, oof.truth, oof.fold))
-    return answer, {"weights": fit_weights(predicted, oof.truth), **answer.settings()}
-
-
-def _at(answer: Answer, oof: OutOfFold) -> Vector:
-    """Return an answer's ages for the ids of a table, in its order."""
-    ages = dict(zip(answer.oof.ids, answer.ages, strict=True))
-    return np.array([ages[name] for name in oof.ids])
 
 
 def _require(run: Path, *names: str) -> None:

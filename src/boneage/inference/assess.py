@@ -1,12 +1,12 @@
 """The main job: one radiograph to one assessment.
 
-path -> read -> quality -> locate -> the direct age, and the graded bones -> conclude. Nothing flows back.
+path -> read -> quality -> locate -> every method's age, and the graded bones -> conclude. Nothing flows back.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +19,19 @@ from boneage.anatomy.completeness import HandModel
 from boneage.anatomy.hand_mask import hand_from_labels
 from boneage.anatomy.localise import find_hand
 from boneage.core.errors import ConfigError, RuntimeUnavailable, SexRequired
-from boneage.core.protocols import Arrays
+from boneage.core.protocols import Arrays, Method, Runner
 from boneage.core.registry import METHODS, load
 from boneage.core.runtime import DEFAULT_RUNTIME
-from boneage.core.types import Assessment, FloatArray, Hand, Notice, Radiograph, Sex
+from boneage.core.types import (
+    AgeDistribution,
+    Assessment,
+    Findings,
+    FloatArray,
+    Hand,
+    Notice,
+    Radiograph,
+    Sex,
+)
 from boneage.imaging.enhance import stretch_contrast
 from boneage.imaging.quality import inspect
 from boneage.imaging.read import read
@@ -71,7 +80,8 @@ class Assessor:
         runtime: `onnxruntime` or `openvino`.
         threads: of the runtime; None takes the processors there are, at most 8.
         watch: what every stage runs in, by name: `read`, `inspect`, `localise` (and in it `find`, the
-            finder's graph), `complete`, `prepare`, `run`, `decode`; of the bones `crop`, `grade`, `score`.
+            finder's graph), `complete`; of every method `prepare`, `run`, `decode`; of the bones `crop`,
+            `grade`, `score`.
 
     Raises:
         ConfigError: unknown localiser or runtime.
@@ -101,12 +111,16 @@ class Assessor:
         self._watch = watch
         self._find = Finder(bundle.graph("hand_finder"), runtime, self.threads, watch)
         self._name = str(bundle.manifest["method"])
-        settings = bundle.manifest["methods"][self._name]
-        self._method = load(METHODS, self._name).from_settings(settings)
-        self._run = open_graph(bundle.graph(self._method.graph), runtime, self.threads)
+        others = [name for name in bundle.manifest["methods"] if name in METHODS]
+        self._methods = {name: self._open(name) for name in dict.fromkeys((self._name, *others))}
         graded = GradedRegions.name in bundle.manifest["methods"]
         self._grade = HandGrader(bundle, runtime, self.threads, watch) if graded else None
         self._hand_model = HandModel.load(bundle.file("hand_model")) if bundle.has("hand_model") else None
+
+    def _open(self, name: str) -> tuple[Method, Runner]:
+        """Return a method with the bundle's settings, and its graph."""
+        method: Method = load(METHODS, name).from_settings(self.bundle.manifest["methods"][name])
+        return method, open_graph(self.bundle.graph(method.graph), self.runtime, self.threads)
 
     def locate(self, radiograph: Radiograph) -> Hand:
         """Find the hand.
@@ -165,13 +179,15 @@ class Assessor:
         hand = self.locate(radiograph)
         with self._watch("complete"):
             absent = self._absent(radiograph, hand)
-        own = {self._name: self._findings(radiograph, hand, known_sex).age_months}
+        found = {name: self._findings(name, radiograph, hand, known_sex) for name in self._methods}
+        by_method = {name: findings.age_months for name, findings in found.items()}
         graded = self._grade(radiograph, hand, known_sex, absent) if self._grade else NOT_GRADED
+        own = dict(by_method)
         if graded.age_months is not None:
             own[GradedRegions.name] = graded.age_months
         concluded = conclude(own, self.bundle.manifest)
         by_standard = {name: float(score["expected_age_months"]) for name, score in graded.scores.items()}
-        ages = {self._name: own[self._name], **by_standard}
+        ages = {**by_method, **by_standard}
         age = chronological_age_months
         age = age if age is not None else radiograph.chronological_age_months
         return Assessment(
@@ -188,6 +204,7 @@ class Assessor:
             chronological_age_months=age,
             warnings=(*warnings, *hand.warnings, *graded.warnings, *concluded.warnings),
             provenance=self._provenance(radiograph, concluded.methods),
+            distribution=_distribution(found.values()),
         )
 
     def _absent(self, radiograph: Radiograph, hand: Hand) -> tuple[str, ...]:
@@ -199,13 +216,14 @@ class Assessor:
             return ()
         return self._hand_model.check(radiograph, hand, self._find.run)
 
-    def _findings(self, radiograph: Radiograph, hand: Hand, sex: Sex) -> Any:
+    def _findings(self, name: str, radiograph: Radiograph, hand: Hand, sex: Sex) -> Findings:
+        method, run = self._methods[name]
         with self._watch("prepare"):
-            inputs = self._method.prepare(radiograph, hand, sex)
+            inputs = method.prepare(radiograph, hand, sex)
         with self._watch("run"):
-            outputs = self._run(inputs)
+            outputs = run(inputs)
         with self._watch("decode"):
-            return self._method.decode(outputs, sex)
+            return method.decode(outputs, sex)
 
     def _provenance(self, radiograph: Radiograph, methods: Sequence[str]) -> dict[str, Any]:
         return {
@@ -219,7 +237,7 @@ class Assessor:
         }
 
     def saliency(self, radiograph: Radiograph, assessment: Assessment, *, grid: int = 8) -> FloatArray:
-        """Return where the age comes from: how far it moves when a patch of the hand is painted over.
+        """Return where the main method's age comes from: how far it moves when a patch is painted over.
 
         Args:
             radiograph: the image that was assessed.
@@ -239,9 +257,19 @@ class Assessor:
                 pixels = radiograph.pixels.copy()
                 top, left = int(y0 + row * (y1 - y0) / rows), int(x0 + column * (x1 - x0) / columns)
                 pixels[top : top + int(step) + 1, left : left + int(step) + 1] = fill
-                occluded = self._findings(replace(radiograph, pixels=pixels), assessment.hand, assessment.sex)
+                hidden = replace(radiograph, pixels=pixels)
+                occluded = self._findings(self._name, hidden, assessment.hand, assessment.sex)
                 moved[row, column] = abs(occluded.age_months - assessment.ages[self._name])
         return _spread_over(moved, assessment.hand.box_px, radiograph.shape)
+
+
+def _distribution(found: Iterable[Findings]) -> AgeDistribution | None:
+    """Return the distribution over age intervals that a method's findings hold, where one's do."""
+    for findings in found:
+        if "probabilities" in findings.details:
+            edges, probabilities = findings.details["edges_months"], findings.details["probabilities"]
+            return AgeDistribution(tuple(map(float, edges)), tuple(map(float, probabilities)))
+    return None
 
 
 def _spread_over(

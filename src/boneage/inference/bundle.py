@@ -155,11 +155,26 @@ def write_bundle(out: Path, manifest: Mapping[str, Any], files: Mapping[str, Pat
         sums = {name: checksum(partial / name) for name in sorted(files)}
         text = json.dumps({"schema": SCHEMA, **manifest, "checksums": sums}, indent=2)
         (partial / MANIFEST).write_text(text + "\n", encoding="utf-8")
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
+        _replace(out, partial)
     except OSError as error:
         raise DeliveryError(
             f"cannot write the bundle {out}: {error.strerror}; free space or choose another folder"
         ) from error
     return Bundle.load(out)
+
+
+def _replace(old: Path, new: Path) -> None:
+    """Put a new folder in an old one's place; where that fails, the old one is there again.
+
+    A process killed between the two renames leaves the old folder as `.NAME.old`, until the next writing.
+    """
+    aside = old.with_name(f".{old.name}.old")
+    if old.is_dir():
+        shutil.rmtree(aside, ignore_errors=True)
+        old.rename(aside)
+    try:
+        new.rename(old)
+    finally:
+        if aside.exists() and not old.exists():
+            aside.rename(old)
+    shutil.rmtree(aside, ignore_errors=True)

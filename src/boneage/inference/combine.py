@@ -1,11 +1,12 @@
 """Fit how the methods' ages are joined, from predictions of images that the methods were not trained on.
 
-Source: stacked regression (Breiman 1996), with weights that add up to 1.
+Source: stacked regression (Breiman 1996), with weights of no negative sign that add up to 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +17,32 @@ Vector = NDArray[np.float64]
 
 
 def fit_weights(predicted: Mapping[str, Vector], truth: Vector) -> dict[str, float]:
-    """Fit the methods' weights by least squares; they add up to 1.
+    """Fit the methods' weights by least squares; they add up to 1 and none is negative.
+
+    A method that would weigh less than nothing is left out: every choice of methods is fitted, and of
+    those without a negative weight the one of the least squared error is taken.
 
     Args:
-        predicted: method -> (N,) out-of-fold ages in months.
+        predicted: method -> (N,) out-of-fold ages in months; a handful of methods.
         truth: (N,) reference ages in months.
 
     Raises:
         ConfigError: there are no more cases than methods.
     """
-    first, *others = predicted
     if len(truth) <= len(predicted):
         raise ConfigError(f"too few hands ({len(truth)}) to join {len(predicted)} methods")
+    sizes = range(len(predicted), 0, -1)
+    choices = [names for size in sizes for names in combinations(predicted, size)]
+    fits = [_fit_affine({name: predicted[name] for name in names}, truth) for names in choices]
+    allowed = [weights for weights in fits if min(weights.values()) >= 0]
+    return min(allowed, key=lambda weights: float(np.sum((join(predicted, weights) - truth) ** 2)))
+
+
+def _fit_affine(predicted: Mapping[str, Vector], truth: Vector) -> dict[str, float]:
+    """Return the least-squares weights that add up to 1, of any sign."""
+    first, *others = predicted
+    if not others:
+        return {first: 1.0}
     away = np.column_stack([predicted[name] - predicted[first] for name in others])
     found = np.linalg.lstsq(away, truth - predicted[first], rcond=None)[0].tolist()
     return {first: 1 - sum(found), **dict(zip(others, found, strict=True))}

@@ -47,8 +47,8 @@ def half_width(age_months: float, calibration: Mapping[str, Any]) -> float:
 def conclude(ages: Mapping[str, float], manifest: Mapping[str, Any]) -> Conclusion:
     """Join the methods' ages.
 
-    Where all methods of the bundle's combination gave an age, they are weighed as it says; else the
-    main method's age stands alone, with its own interval.
+    Where all methods that the bundle's combination weighs gave an age, they are weighed as it says; else
+    the main method's age stands alone, with its own interval. Methods without a weight are only shown.
 
     Args:
         ages: method -> bone age in months.
@@ -76,20 +76,25 @@ def conclude(ages: Mapping[str, float], manifest: Mapping[str, Any]) -> Conclusi
 
 
 def _disagreement(ages: Mapping[str, float], manifest: Mapping[str, Any]) -> tuple[Notice, ...]:
-    """Warn where two methods lie further apart than their joint interval, the root of the summed squares."""
+    """Warn where two methods lie further apart than their joint interval, the root of the summed squares.
+
+    A method that the combination does not weigh is not asked, unless it is the main one.
+    """
+    asked = {manifest["method"], *(manifest.get("combination") or {}).get("weights", ())}
     known = [
         (name, ages[name], manifest["methods"][name]["calibration"])
         for name in manifest["methods"]
-        if name in ages
+        if name in ages and name in asked
     ]
-    notices = []
+    apart = []
     for index, (name, age, calibration) in enumerate(known):
         for other, other_age, other_calibration in known[index + 1 :]:
             joint = float(np.hypot(half_width(age, calibration), half_width(other_age, other_calibration)))
             if abs(age - other_age) > joint:
-                text = (
+                apart.append(
                     f"{name} ({age:.0f} months) and {other} ({other_age:.0f} months) lie further apart than "
-                    f"their joint interval of {joint:.0f} months; look at the grades and the regions"
+                    f"their joint interval of {joint:.0f} months"
                 )
-                notices.append(Notice("methods_disagree", text))
-    return tuple(notices)
+    if not apart:
+        return ()
+    return (Notice("methods_disagree", f"{'; '.join(apart)}; look at the grades and the regions"),)

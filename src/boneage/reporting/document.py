@@ -10,6 +10,7 @@ from typing import Any
 
 from boneage.core.types import Assessment, FloatArray, Region, Sex
 from boneage.reporting import overlay
+from boneage.reporting.age_scale import age_scale, interval_chart
 from boneage.reporting.growth import growth_lines
 from boneage.reporting.tabular import Failure, percentage, plain, years_and_months
 from boneage.standards.names import TW3_STAGES, Bone
@@ -18,9 +19,6 @@ from boneage.standards.scoring import standard
 FOOTER = "Research use only; not a medical device."
 DRAWN = "drawn_hand"
 """Code of the notice that says that the image is a drawn hand."""
-
-_SCALE_MONTHS = 240
-"""Right end of the age scale: the standards end at 18 to 20 years."""
 
 
 def html(
@@ -96,7 +94,7 @@ def _answer(assessment: Assessment) -> str:
     return (
         f'<div class="answer"><div><p class="soft">Bone age</p>'
         f'<p class="age">{years_and_months(assessment.bone_age_months)}</p></div>'
-        f"<div><dl>{items}</dl></div>{_age_scale(assessment)}</div>"
+        f"<div><dl>{items}</dl></div>{age_scale(assessment)}{interval_chart(assessment)}</div>"
     )
 
 
@@ -105,36 +103,6 @@ def _difference(months: float) -> str:
         return "bone age equals chronological age"
     much = "1 month" if round(abs(months)) == 1 else f"{abs(months):.0f} months"
     return f"bone age is {much} {'ahead of' if months > 0 else 'behind'} chronological age"
-
-
-def _age_scale(assessment: Assessment) -> str:
-    """Return a scale from 0 to 20 years with the interval, the bone age and the chronological age."""
-
-    def at(age_months: float) -> float:
-        return 10.0 + 580.0 * min(max(age_months / _SCALE_MONTHS, 0.0), 1.0)
-
-    low, high = (at(age) for age in assessment.interval_months)
-    ticks = "".join(
-        f'<line x1="{at(12 * year):.1f}" x2="{at(12 * year):.1f}" y1="30" y2="35" stroke="#52606d"/>'
-        f'<text x="{at(12 * year):.1f}" y="48" text-anchor="middle">{year}</text>'
-        for year in range(0, _SCALE_MONTHS // 12 + 1, 2)
-    )
-    mark = at(assessment.bone_age_months)
-    said = f"bone age {years_and_months(assessment.bone_age_months)} with its interval"
-    shape = (
-        f'<rect x="{low:.1f}" y="14" width="{max(high - low, 1.0):.1f}" height="12" rx="2" fill="#a9d2e6"/>'
-        f'<rect x="{mark - 1.5:.1f}" y="9" width="3" height="22" fill="#0b5f8a"/>'
-    )
-    if assessment.chronological_age_months is not None:
-        x = at(assessment.chronological_age_months)
-        shape += f'<path d="M{x:.1f} 12 l-5 -9 h10 z" fill="#17212b"/>'
-        said += f"; chronological age {years_and_months(assessment.chronological_age_months)} (triangle)"
-    return (
-        f'<svg style="grid-column:1/-1" viewBox="0 0 600 54" role="img" aria-label="{escape(said)}">'
-        '<g font-size="11" fill="#52606d" font-family="inherit">'
-        f'<line x1="10" x2="590" y1="30" y2="30" stroke="#52606d"/>{ticks}</g>{shape}</svg>'
-        f'<p class="soft" style="grid-column:1/-1">Years of age: {escape(said)}.</p>'
-    )
 
 
 def _pictures(assessment: Assessment, image: FloatArray, saliency: FloatArray | None) -> str:
@@ -171,6 +139,7 @@ def _image(picture: overlay.Picture) -> str:
 
 METHOD_NAMES = {
     "hand_regression": "Whole hand, direct",
+    "age_intervals": "Whole hand, age intervals",
     "rus_chn": "RUS-CHN, expected score",
     "tw3": "TW3-RUS, expected score",
     "chn": "CHN, expected score",

@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 
 from boneage.core.errors import BoneAgeError, InputError
-from boneage.core.types import Assessment, Hand, Notice, Point, Region
+from boneage.core.types import AgeDistribution, Assessment, Hand, Notice, Point, Region
+
+WORTH_NAMING = 0.05
+"""Probability from which on an age interval is named."""
+
+NAMED_TOGETHER = 0.9
+"""Probability that the named age intervals hold together, at least."""
 
 OK, REJECTED, FAILED = "ok", "rejected", "failed"
 """Status of an image: read; refused for what it is; not read for another reason."""
@@ -55,6 +61,20 @@ def percentage(share: float) -> str:
     return ">99%" if 0.995 <= share < 1 else f"{share:.0%}"
 
 
+def likely_intervals(distribution: AgeDistribution) -> list[tuple[str, float]]:
+    """Return the age intervals worth naming with their probabilities, the most probable first.
+
+    Those are the fewest that together hold `NAMED_TOGETHER`, and all that hold `WORTH_NAMING`.
+    """
+    pairs = zip(distribution.names(), distribution.probabilities, strict=True)
+    named: list[tuple[str, float]] = []
+    for name, share in sorted(pairs, key=lambda pair: -pair[1]):
+        if round(share, 2) < WORTH_NAMING and sum(probability for _, probability in named) >= NAMED_TOGETHER:
+            break
+        named.append((name, share))
+    return named
+
+
 def assessment_record(assessment: Assessment) -> dict[str, Any]:
     """Return an assessment as the contract's JSON object; pixels are the source image's."""
     return {
@@ -67,6 +87,7 @@ def assessment_record(assessment: Assessment) -> dict[str, Any]:
         "coverage": assessment.coverage,
         "chronological_age_months": _number(assessment.chronological_age_months),
         "ages": {name: _number(age) for name, age in assessment.ages.items()},
+        "age_intervals": _age_intervals(assessment.distribution),
         "hand": _hand(assessment.hand),
         "regions": [_region(region) for region in assessment.regions],
         "scores": _rounded(plain(assessment.scores)),
@@ -89,6 +110,7 @@ def failure_record(failure: Failure) -> dict[str, Any]:
         "coverage": None,
         "chronological_age_months": None,
         "ages": {},
+        "age_intervals": [],
         "hand": None,
         "regions": [],
         "scores": {},
@@ -118,6 +140,16 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list):
         return [_rounded(item) for item in value]
     return _number(value) if isinstance(value, float) else value
+
+
+def _age_intervals(distribution: AgeDistribution | None) -> list[dict[str, float | None]]:
+    if distribution is None:
+        return []
+    pairs = zip(distribution.intervals_months, distribution.probabilities, strict=True)
+    return [
+        {"from_months": _number(low), "to_months": _number(high), "probability": _number(share, 4)}
+        for (low, high), share in pairs
+    ]
 
 
 def _hand(hand: Hand) -> dict[str, Any]:

@@ -170,8 +170,8 @@ def _head(recipe: Recipe, first: Result) -> str:
         f"the paper), {counts['held_out']} are held out and did neither; the same ones in every row. Inputs: "
         f"{crop}, {recipe.input.height} x {recipe.input.width} px. At most {schedule.epochs} epochs, batches "
         f"of {schedule.batch}, {schedule.optimiser} at {schedule.learning_rate:g}, stopped after "
-        f"{schedule.patience} epochs without a lower validation loss, seed {schedule.seed}. Accuracies are in "
-        "percent, brackets "
+        f"{schedule.patience} epochs without a lower validation loss, seed {schedule.seed}. Accuracies are "
+        "in percent, brackets "
         "are 95% bootstrap intervals. The paper's columns are of 12,611 training and 800 validation images."
     )
 

@@ -1,0 +1,59 @@
+"""`boneage bundle`: from runs or from a bundle, never from half of either."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from boneage.cli import main as program
+from boneage.core.errors import ExitCode
+from boneage.inference import assemble
+from boneage.inference.bundle import SHIPPED, Bundle
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "FINDER_RUN"),
+        (("finder",), "AGE_RUN"),
+        (("finder", "age"), "--data"),
+        (("--extend", "bundle"), "--intervals"),
+        (("finder", "age", "--extend", "bundle", "--intervals", "run"), "no other run"),
+        (("--extend", "bundle", "--intervals", "run", "--grades", "run"), "no other run"),
+    ],
+)
+def test_what_is_lacking_or_too_much_is_named(
+    arguments: tuple[str, ...], said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = program.run(["bundle", *arguments, "--out", str(tmp_path / "out"), "--version", "2"])
+    error = capfd.readouterr().err
+    assert code == ExitCode.USAGE
+    assert error.startswith("error: ") and error.count("\n") == 1 and said in error
+
+
+def test_runs_and_a_bundle_to_extend_are_handed_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[tuple[str, tuple[object, ...], dict[str, object]]] = []
+
+    def record(called: str) -> Callable[..., Bundle]:
+        def keep(*given: object, **options: object) -> Bundle:
+            calls.append((called, given, options))
+            return Bundle(tmp_path, {"name": "made", "version": "2"})
+
+        return keep
+
+    monkeypatch.setattr(assemble, "assemble", record("assemble"))
+    monkeypatch.setattr(assemble, "extend", record("extend"))
+    common = ["--out", str(tmp_path), "--version", "2", "--intervals", "c"]
+    assert program.run(["bundle", "a", "b", "--data", "hands", *common]) == ExitCode.DONE
+    assert program.run(["bundle", "--extend", str(SHIPPED), *common]) == ExitCode.DONE
+    assert capfd.readouterr().out == f"made 2: {tmp_path}\n" * 2
+    (first, runs, options), (second, (extended, run, _), others) = calls
+    assert (first, second) == ("assemble", "extend")
+    assert runs == (Path("a"), Path("b"), tmp_path) and options["intervals_run"] == run == Path("c")
+    assert (options["name"], options["data"], options["grades_run"]) == ("standard", "hands", None)
+    assert isinstance(extended, Bundle) and extended.path == SHIPPED
+    assert others == {"version": "2", "name": None, "data": None}
