@@ -136,7 +136,7 @@ def make_intervals(config: IntervalsConfig, ages_months: Sequence[float] | Vecto
     else:
         edges = np.linspace(ages.min(), ages.max(), config.count + 1)
         edges[0] -= 0.001 * (ages.max() - ages.min())
-    if not np.all(np.diff(edges) > 0):
+    if config.method != "edges" and not np.all(np.diff(edges) > 0):
         raise ConfigError(
             f"the {len(np.unique(ages))} different ages do not give {len(edges) - 1} intervals; "
             "set a smaller intervals.count"

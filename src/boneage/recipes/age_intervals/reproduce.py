@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from boneage.core.errors import ConfigError
-from boneage.recipes.age_intervals.config import NetworkConfig, Recipe
+from boneage.recipes.age_intervals.config import InputConfig, NetworkConfig, Recipe
 from boneage.recipes.age_intervals.fit import Training, prepare, side_by_side, train_fold
-from boneage.recipes.age_intervals.tables import Row, write_report
+from boneage.recipes.age_intervals.results import Row
+from boneage.recipes.age_intervals.tables import write_report
 from boneage.training.config import TrainJob, named_config, read_config
 from boneage.training.run import open_run
 
@@ -113,14 +114,15 @@ def _changes(comparison: Comparison) -> list[Row]:
     recipe = plain.recipe
     height, width = recipe.input.height, recipe.input.width
     scratch = replace(recipe.network, pretrained="none", frozen_stages=0)
-    halves = replace(recipe.input, patches=(2, 2))
+    high, wide = (round(side / 6) * 4 for side in (height, width))  # two thirds, in whole steps of four
+    halves = replace(recipe.input, height=high, width=wide, patches=(2, 2))
     changed: Sequence[tuple[str, Recipe]] = (
         ("half of the training images", _with_schedule(recipe, train_share=0.5)),
         (
             "the upright hand instead of the whole image",
             replace(recipe, input=replace(recipe.input, crop="hand")),
         ),
-        (f"four patches of {height} x {width} px that vote", replace(recipe, input=halves)),
+        (f"four patches of {high} x {wide} px that vote", _resized(recipe, halves)),
         ("no preprocessing but the size", _without_steps(recipe)),
         (
             "intervals of equal numbers",
@@ -137,6 +139,11 @@ def _changes(comparison: Comparison) -> list[Row]:
 
 def _with_schedule(recipe: Recipe, **values: float) -> Recipe:
     return replace(recipe, schedule=replace(recipe.schedule, **values))  # type: ignore[arg-type]
+
+
+def _resized(recipe: Recipe, given: InputConfig) -> Recipe:
+    stages = tuple(replace(stage, height=given.height, width=given.width) for stage in recipe.schedule.stages)
+    return replace(recipe, input=given, schedule=replace(recipe.schedule, stages=stages))
 
 
 def _without_steps(recipe: Recipe) -> Recipe:

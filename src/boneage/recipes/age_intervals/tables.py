@@ -1,36 +1,23 @@
-"""The report of `reproduce`: paper 5's table beside its own figures, further tables, and the plots."""
+"""The report of `reproduce`: paper 5's table beside its own figures, and further tables."""
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import pairwise
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from boneage.metrics.bootstrap import Interval, bootstrap_interval, mean, mean_absolute, paired_difference
-from boneage.metrics.classification import (
-    border_errors,
-    confusion,
-    expected_calibration_error,
-    fit_temperature,
-    negative_log_likelihood,
-    reliability,
-    temper,
-)
+from boneage.metrics.classification import expected_calibration_error, negative_log_likelihood, temper
 from boneage.recipes.age_intervals.config import Recipe
-from boneage.recipes.age_intervals.fit import PARTS, read_predictions
+from boneage.recipes.age_intervals.figures import draw
+from boneage.recipes.age_intervals.fit import PARTS
 from boneage.recipes.age_intervals.intervals import AgeIntervals
-from boneage.recipes.age_intervals.learn import CURVES
-from boneage.reporting.interval_plots import all_curves_png, border_png, confusion_png, reliability_png
+from boneage.recipes.age_intervals.results import Result, Row, cross_entropy, percent, read_result
 from boneage.training.config import as_tree
-
-Vector = NDArray[np.float64]
 
 PRINTED: Mapping[tuple[int, str], tuple[float, float]] = {
     (3, "customized"): (78.2, 76.1),
@@ -48,100 +35,13 @@ PRINTED: Mapping[tuple[int, str], tuple[float, float]] = {
 }
 """Intervals and model -> training and validation accuracy in percent, as the paper's table prints them."""
 
-
-@dataclass(frozen=True)
-class Row:
-    """One trained network of the comparison.
-
-    Args:
-        model: its name in the comparison.
-        count: of intervals.
-        recipe: what it is trained by.
-        sex: whether it is told the sex.
-        change: what sets it apart from the comparison's own settings, in words.
-    """
-
-    model: str
-    count: int
-    recipe: Recipe
-    sex: bool = True
-    change: str = ""
-
-    @property
-    def folder(self) -> str:
-        """Name of the folder of its results."""
-        words = [
-            self.model,
-            str(self.count),
-            self.recipe.schedule.loss,
-            "" if self.sex else "no sex",
-            self.change,
-        ]
-        return "-".join(" ".join(words).split()).lower()
-
-
-@dataclass(frozen=True)
-class Part:
-    """What a network said of one part of the images."""
-
-    ages: Vector
-    classes: NDArray[np.int64]
-    found: NDArray[np.int64]
-    predicted: Vector
-    log_probabilities: Vector
-
-    @property
-    def right(self) -> Vector:
-        """1 where the interval was found, (N,)."""
-        return np.asarray(self.found == self.classes, dtype=np.float64)
-
-
-@dataclass(frozen=True)
-class Result:
-    """A row with its predictions and curves."""
-
-    row: Row
-    intervals: AgeIntervals
-    parts: Mapping[str, Part]
-    history: Mapping[str, Vector]
-
-    def accuracy(self, part: str) -> Interval:
-        """Return the accuracy in percent on a part of the images."""
-        return _percent(bootstrap_interval(self.parts[part].right, mean))
-
-    def temperature(self) -> float:
-        """Return the temperature that the validating images ask for."""
-        part = self.parts["validation"]
-        return fit_temperature(part.log_probabilities, part.classes)
-
-
-def _percent(interval: Interval) -> Interval:
-    return Interval(100 * interval.estimate, 100 * interval.low, 100 * interval.high, interval.level)
-
-
-def _result(out: Path, row: Row, intervals: AgeIntervals) -> Result:
-    folder = out / row.folder
-    parts = {name: _part(read_predictions(folder, name), intervals) for name in PARTS}
-    with (folder / "history.csv").open(newline="") as file:
-        lines = list(csv.DictReader(file))
-    history = {name: np.array([float(line[name]) for line in lines]) for name in CURVES}
-    return Result(row, intervals, parts, history)
-
-
-def _part(lines: Sequence[Mapping[str, str]], intervals: AgeIntervals) -> Part:
-    ages = np.array([float(line["bone_age_months"]) for line in lines])
-    return Part(
-        ages,
-        intervals.classes(ages),
-        np.array([int(line["interval"]) for line in lines]),
-        np.array([float(line["prediction"]) for line in lines]),
-        np.array([[float(line[name]) for name in intervals.names()] for line in lines]),
-    )
+NEAR_MONTHS = 6
+"""How near to a border of two intervals an age lies that is hard to sort."""
 
 
 def write_report(out: Path, recipe: Recipe, rows: Sequence[Row], intervals: Sequence[AgeIntervals]) -> None:
     """Write `tables.md`, `tables.json` and the figures of trained rows to a run's folder."""
-    results = [_result(out, row, of_row) for row, of_row in zip(rows, intervals, strict=True)]
+    results = [read_result(out, row, of_row) for row, of_row in zip(rows, intervals, strict=True)]
     plain = [result for result in results if not result.row.change]
     changed = [result for result in results if result.row.change]
     by_loss = _loss_results(plain)
@@ -158,7 +58,7 @@ def write_report(out: Path, recipe: Recipe, rows: Sequence[Row], intervals: Sequ
         json.dumps({"recipe": as_tree(recipe), "rows": [_record(result) for result in results]}, indent=2)
         + "\n"
     )
-    for name, picture in _figures(plain, by_loss).items():
+    for name, picture in draw(plain, by_loss).items():
         (out / name).write_bytes(picture)
 
 
@@ -176,16 +76,8 @@ def _head(recipe: Recipe, first: Result) -> str:
     )
 
 
-def _cross_entropy(results: Iterable[Result], *, sex: bool) -> list[Result]:
-    return [
-        result
-        for result in results
-        if result.row.recipe.schedule.loss == "cross_entropy" and result.row.sex is sex
-    ]
-
-
 def _paper_table(results: Sequence[Result]) -> str:
-    without = {(r.row.count, r.row.model): r for r in _cross_entropy(results, sex=False)}
+    without = {(r.row.count, r.row.model): r for r in cross_entropy(results, sex=False)}
     head = (
         "intervals",
         "model",
@@ -198,7 +90,7 @@ def _paper_table(results: Sequence[Result]) -> str:
         "paper: validation",
     )
     lines: list[tuple[str, ...]] = []
-    for result in _cross_entropy(results, sex=True):
+    for result in cross_entropy(results, sex=True):
         key = (result.row.count, result.row.model)
         if not lines or lines[-1][0] != str(result.row.count):
             lines.append(_largest(result))
@@ -232,7 +124,7 @@ def _sex_table(results: Sequence[Result]) -> str:
     for count in sorted({result.row.count for result in results}):
         both = [
             np.mean(
-                [r.parts["held_out"].right for r in _cross_entropy(results, sex=sex) if r.row.count == count],
+                [r.parts["held_out"].right for r in cross_entropy(results, sex=sex) if r.row.count == count],
                 axis=0,
             )
             for sex in (True, False)
@@ -241,7 +133,7 @@ def _sex_table(results: Sequence[Result]) -> str:
         ages, edges = any_result.parts["held_out"].ages, np.array(any_result.intervals.edges_months[1:-1])
         near = np.abs(ages[:, None] - edges).min(axis=1) <= NEAR_MONTHS
         cells = [
-            _told(_percent(paired_difference(both[0][chosen], both[1][chosen], mean))) if chosen.any() else ""
+            _told(percent(paired_difference(both[0][chosen], both[1][chosen], mean))) if chosen.any() else ""
             for chosen in (np.ones_like(near), near, ~near)
         ]
         lines.append((str(count), *cells, f"{near.sum()} of {len(near)}"))
@@ -257,10 +149,6 @@ def _sex_table(results: Sequence[Result]) -> str:
         'images. The paper finds the sex "particularly valuable at the edges of classes".\n\n'
     )
     return text + _table(head, lines)
-
-
-NEAR_MONTHS = 6
-"""How near to a border of two intervals an age lies that is hard to sort."""
 
 
 def _loss_results(results: Sequence[Result]) -> list[Result]:
@@ -316,7 +204,7 @@ def _change_table(plain: Sequence[Result], changed: Sequence[Result]) -> str:
         return "Nothing was changed."
     row = changed[0].row
     base = next(
-        r for r in _cross_entropy(plain, sex=True) if (r.row.model, r.row.count) == (row.model, row.count)
+        r for r in cross_entropy(plain, sex=True) if (r.row.model, r.row.count) == (row.model, row.count)
     )
     lines = []
     for result in (base, *changed):
@@ -328,64 +216,12 @@ def _change_table(plain: Sequence[Result], changed: Sequence[Result]) -> str:
                 result.row.change or "as in the table above",
                 *(f"{result.accuracy(name).estimate:.1f}" for name in PARTS[:2]),
                 _told(result.accuracy("held_out")),
-                _told(_percent(gap)) if result is not base and same else "",
+                _told(percent(gap)) if result is not base and same else "",
                 _told(bootstrap_interval(part.predicted - part.ages, mean_absolute)),
             )
         )
     head = ("change", "training", "validation", "held out", "held out, less the first row", "MAE (months)")
     return f"{row.model}, {row.count} intervals, sex known.\n\n" + _table(head, lines)
-
-
-def _figures(results: Sequence[Result], by_loss: Sequence[Result]) -> dict[str, bytes]:
-    figures = {}
-    for count in sorted({result.row.count for result in results}):
-        known = [r for r in _cross_entropy(results, sex=True) if r.row.count == count]
-        best = {r.row.model: int(r.history["epoch"][r.history["validation_loss"].argmin()]) for r in known}
-        histories = {r.row.model: {name: list(values) for name, values in r.history.items()} for r in known}
-        figures[f"curves-{count}.png"] = all_curves_png(histories, f"{count} intervals, sex known", best)
-        figures[f"confusion-{count}.png"] = confusion_png(
-            {r.row.model: _confusion(r) for r in known},
-            _short(known[0].intervals),
-            f"{count} intervals (months), held-out images",
-        )
-        told = {True: "with the sex", False: "without"}
-        both = [(sex, _cross_entropy(results, sex=sex)) for sex in told]
-        last = known[-1].row.model
-        figures[f"border-{count}.png"] = border_png(
-            {
-                told[sex]: border_errors(p.ages, p.found == p.classes, r.intervals.edges_months)
-                for sex, those in both
-                for r in those
-                if r.row.count == count and r.row.model == last
-                for p in (r.parts["held_out"],)
-            },
-            f"{last}, {count} intervals: wrong by distance to a border",
-        )
-    figures["reliability.png"] = _reliability(by_loss)
-    return figures
-
-
-def _confusion(result: Result) -> NDArray[np.int64]:
-    part = result.parts["held_out"]
-    return confusion(part.classes, part.found, len(result.intervals))
-
-
-def _short(intervals: AgeIntervals) -> list[str]:
-    edges = [round(edge) for edge in intervals.edges_months]
-    return [f"{low}-{high}" for low, high in pairwise(edges)]
-
-
-def _reliability(results: Sequence[Result]) -> bytes:
-    """Draw the cross-entropy networks before and after their temperature."""
-    curves, errors = {}, {}
-    for result in _cross_entropy(results, sex=True)[-2:]:
-        part = result.parts["held_out"]
-        for told, temperature in (("as trained", 1.0), ("calibrated", result.temperature())):
-            name = f"{result.row.model}, {told}"
-            found = temper(part.log_probabilities, temperature)
-            curves[name] = reliability(found, part.classes)
-            errors[name] = expected_calibration_error(found, part.classes)
-    return reliability_png(curves, f"{results[0].row.count} intervals, held-out images", errors)
 
 
 def _record(result: Result) -> dict[str, Any]:
@@ -401,7 +237,7 @@ def _record(result: Result) -> dict[str, Any]:
         "accuracy_percent": {part: asdict(result.accuracy(part)) for part in PARTS},
         "mae_months": asdict(bootstrap_interval(held_out.predicted - held_out.ages, mean_absolute)),
         "temperature": result.temperature(),
-        "confusion": _confusion(result).tolist(),
+        "confusion": result.confusion().tolist(),
     }
 
 
