@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from boneage.metrics.classification import (
-    BorderRow,
-    border_errors,
     expected_calibration_error,
     reliability,
     temper,
@@ -37,7 +35,7 @@ def draw(results: Sequence[Result], by_loss: Sequence[Result]) -> dict[str, byte
             f"{count} intervals (months), held-out images",
         )
         figures[f"border-{count}.png"] = border_png(
-            {"with the sex": _borders(known[-1]), "without": _borders(unknown[-1])},
+            {"with the sex": known[-1].borders(), "without": unknown[-1].borders()},
             f"{known[-1].row.model}, {count} intervals: wrong by distance to a border",
         )
     figures["reliability.png"] = _reliability(by_loss)
@@ -51,11 +49,6 @@ def _curves(results: Sequence[Result], title: str) -> bytes:
     }
     best = {result.row.model: int(result.history["validation_loss"].argmin()) + 1 for result in results}
     return all_curves_png(histories, title, best)
-
-
-def _borders(result: Result) -> tuple[BorderRow, ...]:
-    part = result.parts["held_out"]
-    return border_errors(part.ages, part.found == part.classes, result.intervals.edges_months)
 
 
 def _short(intervals: AgeIntervals) -> list[str]:

@@ -7,7 +7,6 @@ again, so that an interrupted run goes on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +23,9 @@ COUNTS = (3, 5, 10)
 
 FINE = 10
 """Intervals of the rows that compare losses: the finer, the more an expectation has to tell."""
+
+CROPS = {"none": "whole image", "hand": "upright hand"}
+"""What the network may see; the one that is not the comparison's own is a row of its own."""
 
 USUAL = 5
 """Intervals of the rows that change one thing: the paper's choice."""
@@ -112,40 +114,28 @@ def _changes(comparison: Comparison) -> list[Row]:
     """One model with one thing changed: what the difference from the paper comes from."""
     plain = _row(comparison, comparison.changed, USUAL)
     recipe = plain.recipe
-    height, width = recipe.input.height, recipe.input.width
-    scratch = replace(recipe.network, pretrained="none", frozen_stages=0)
-    high, wide = (round(side / 6) * 4 for side in (height, width))  # two thirds, in whole steps of four
-    halves = replace(recipe.input, height=high, width=wide, patches=(2, 2))
-    changed: Sequence[tuple[str, Recipe]] = (
-        ("half of the training images", _with_schedule(recipe, train_share=0.5)),
-        (
-            "the upright hand instead of the whole image",
-            replace(recipe, input=replace(recipe.input, crop="hand")),
+    own = recipe.input
+    high, wide = (round(side / 6) * 4 for side in (own.height, own.width))  # two thirds, by fours
+    changed = {
+        "no pretrained weights": replace(
+            recipe, network=replace(recipe.network, pretrained="none", frozen_stages=0)
         ),
-        (f"four patches of {high} x {wide} px that vote", _resized(recipe, halves)),
-        ("no preprocessing but the size", _without_steps(recipe)),
-        (
-            "intervals of equal numbers",
-            replace(recipe, intervals=replace(recipe.intervals, method="quantile")),
+        "half of the training images": replace(recipe, schedule=replace(recipe.schedule, train_share=0.5)),
+        **{f"the {words}": _seeing(recipe, replace(own, crop=crop)) for crop, words in CROPS.items()},
+        f"four patches of {high} x {wide} px that vote": _seeing(
+            recipe, replace(own, height=high, width=wide, patches=(2, 2))
         ),
-    )
-    rows = [replace(plain, recipe=recipe, change=change) for change, recipe in changed]
-    if recipe.network.pretrained != "none":
-        rows.insert(
-            0, replace(plain, recipe=replace(recipe, network=scratch), change="no pretrained weights")
-        )
-    return rows
+        "no preprocessing but the size": _seeing(
+            recipe, replace(own, pipeline=replace(own.pipeline, steps=()))
+        ),
+        "intervals of equal numbers": replace(recipe, intervals=replace(recipe.intervals, method="quantile")),
+    }
+    return [
+        replace(plain, recipe=other, change=change) for change, other in changed.items() if other != recipe
+    ]
 
 
-def _with_schedule(recipe: Recipe, **values: float) -> Recipe:
-    return replace(recipe, schedule=replace(recipe.schedule, **values))  # type: ignore[arg-type]
-
-
-def _resized(recipe: Recipe, given: InputConfig) -> Recipe:
+def _seeing(recipe: Recipe, given: InputConfig) -> Recipe:
+    """Return the recipe with another input, at whose size it trains."""
     stages = tuple(replace(stage, height=given.height, width=given.width) for stage in recipe.schedule.stages)
     return replace(recipe, input=given, schedule=replace(recipe.schedule, stages=stages))
-
-
-def _without_steps(recipe: Recipe) -> Recipe:
-    pipeline = replace(recipe.input.pipeline, steps=())
-    return replace(recipe, input=replace(recipe.input, pipeline=pipeline))

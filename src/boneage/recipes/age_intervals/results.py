@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boneage.metrics.bootstrap import Interval, bootstrap_interval, mean
-from boneage.metrics.classification import confusion, fit_temperature
+from boneage.metrics.classification import BorderRow, border_errors, confusion, fit_temperature
 from boneage.recipes.age_intervals.config import Recipe
 from boneage.recipes.age_intervals.fit import PARTS, read_predictions
 from boneage.recipes.age_intervals.intervals import AgeIntervals
@@ -84,6 +84,11 @@ class Result:
         """Return how many held-out images of each interval (rows) were put in which (columns)."""
         part = self.parts["held_out"]
         return confusion(part.classes, part.found, len(self.intervals))
+
+    def borders(self) -> tuple[BorderRow, ...]:
+        """Return the share of wrong held-out images by distance of the age to the nearest border."""
+        part = self.parts["held_out"]
+        return border_errors(part.ages, part.found == part.classes, self.intervals.edges_months)
 
     def temperature(self) -> float:
         """Return the temperature that the validating images ask for."""

@@ -49,6 +49,7 @@ def write_report(out: Path, recipe: Recipe, rows: Sequence[Row], intervals: Sequ
         "# Paper 5 on the data given",
         _head(recipe, results[0]),
         "## Its table\n\n" + _paper_table(plain),
+        "## Errors at the borders\n\n" + _border_table(plain),
         "## What the sex adds\n\n" + _sex_table(plain),
         "## Losses: classification and regression\n\n" + _loss_table(by_loss),
         "## One thing changed\n\n" + _change_table(plain, changed),
@@ -116,6 +117,22 @@ def _largest(result: Result) -> tuple[str, ...]:
     counts = np.bincount(result.parts["training"].classes, minlength=len(result.intervals))
     shares = [f"{100 * (result.parts[part].classes == counts.argmax()).mean():.1f}" for part in PARTS]
     return (str(result.row.count), "always the largest interval", *shares, "", "", "", "")
+
+
+def _border_table(results: Sequence[Result]) -> str:
+    """Return the share of wrong images by distance to the nearest border, in percent."""
+    known = cross_entropy(results, sex=True)
+    names = {(row.low_months, row.name) for result in known for row in result.borders()}
+    columns = [name for _, name in sorted(names)]
+    lines = []
+    for result in known:
+        wrong = {row.name: f"{100 * row.wrong.estimate:.0f} of {row.cases}" for row in result.borders()}
+        cells = (wrong.get(name, "") for name in columns)
+        lines.append((str(result.row.count), result.row.model, *cells))
+    text = (
+        "Wrong intervals in percent of the held-out images whose age lies so far from the nearest border.\n\n"
+    )
+    return text + _table(("intervals", "model", *columns), lines)
 
 
 def _sex_table(results: Sequence[Result]) -> str:
