@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -88,7 +88,7 @@ def train(job: TrainJob) -> Path:
     trainings = [
         Training(job.data, recipe, intervals, fold, job.out / f"fold{fold}", job.out) for fold in wanted
     ]
-    side_by_side(train_fold, trainings, recipe.schedule.processes)
+    train_all(trainings, recipe.schedule.processes)
     _write_oof(job.out, intervals, wanted)
     last = recipe.schedule.final_fold if recipe.schedule.final_epochs else wanted[0]
     folder = job.out / f"fold{last}"
@@ -128,17 +128,26 @@ def labelled_rows(data: Path) -> list[Row]:
     return rows
 
 
-def side_by_side(function: Callable[[Training], None], trainings: Sequence[Training], processes: int) -> None:
-    """Call a function on trainings, as many at once as there are processes for."""
+def train_all(trainings: Sequence[Training], processes: int) -> None:
+    """Train networks, as many at once as there are processes for.
+
+    Raises:
+        ConfigError: before any of them is trained: a training part has no image of some interval, and the
+            loss is one that learns nothing of it from the neighbours.
+    """
+    for training in trainings:
+        if training.recipe.schedule.loss == "cross_entropy":
+            learnt = _views(training).ages[_parts(training)["training"]]
+            training.intervals.require_filled(learnt, f"training part of fold {training.fold}")
     if processes > 1:
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            list(pool.map(function, trainings))
+            list(pool.map(_train_fold, trainings))
     else:
         for training in trainings:
-            function(training)
+            _train_fold(training)
 
 
-def train_fold(training: Training) -> None:
+def _train_fold(training: Training) -> None:
     """Train one network unless its result is there already, and predict every image by its part."""
     folder, schedule = training.folder, training.recipe.schedule
     if (folder / PREDICTIONS).exists():
@@ -150,7 +159,6 @@ def train_fold(training: Training) -> None:
     recipe = replace(training.recipe, schedule=replace(schedule, seed=schedule.seed + training.fold))
     if not (folder / WEIGHTS).exists():
         ages = views.ages[part["training"]]
-        training.intervals.require_filled(ages, f"training part of fold {training.fold}")
         learnt, watched = (Samples(views, part[name], recipe) for name in PARTS[:2])
         net = build_net(recipe, training.intervals, ages)
         net.backbone.freeze(recipe.network.frozen_stages)

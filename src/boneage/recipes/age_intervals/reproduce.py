@@ -12,7 +12,7 @@ from pathlib import Path
 
 from boneage.core.errors import ConfigError
 from boneage.recipes.age_intervals.config import InputConfig, NetworkConfig, Recipe
-from boneage.recipes.age_intervals.fit import Training, prepare, side_by_side, train_fold
+from boneage.recipes.age_intervals.fit import Training, prepare, train_all
 from boneage.recipes.age_intervals.results import Row
 from boneage.recipes.age_intervals.tables import write_report
 from boneage.training.config import TrainJob, named_config, read_config
@@ -62,7 +62,7 @@ def reproduce(job: TrainJob) -> Path:
     open_run(job, "age_intervals", comparison)
     rows = rows_of(comparison)
     trainings = [training_of(job, row) for row in rows]
-    side_by_side(train_fold, trainings, comparison.schedule.processes)
+    train_all(trainings, comparison.schedule.processes)
     write_report(job.out, comparison, rows, [training.intervals for training in trainings])
     return job.out
 
