@@ -129,29 +129,30 @@ def labelled_rows(data: Path) -> list[Row]:
 
 
 def train_all(trainings: Sequence[Training], processes: int) -> None:
-    """Train networks, as many at once as there are processes for.
+    """Train the networks that are not trained yet, as many at once as there are processes for.
 
     Raises:
-        ConfigError: before any of them is trained: a training part has no image of some interval, and the
-            loss is one that learns nothing of it from the neighbours.
+        ConfigError: before any of them is trained: there is no such backbone, or its weights do not fit; a
+            training part has no image of some interval, and the loss learns nothing of it from others.
     """
-    for training in trainings:
+    pending = [training for training in trainings if not (training.folder / PREDICTIONS).exists()]
+    for network in {training.recipe.network for training in pending}:
+        create_backbone(network.backbone, network.pretrained).freeze(network.frozen_stages)
+    for training in pending:
         if training.recipe.schedule.loss == "cross_entropy":
             learnt = _views(training).ages[_parts(training)["training"]]
             training.intervals.require_filled(learnt, f"training part of fold {training.fold}")
     if processes > 1:
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            list(pool.map(_train_fold, trainings))
+            list(pool.map(_train_fold, pending))
     else:
-        for training in trainings:
+        for training in pending:
             _train_fold(training)
 
 
 def _train_fold(training: Training) -> None:
-    """Train one network unless its result is there already, and predict every image by its part."""
+    """Train one network, and predict every image by its part."""
     folder, schedule = training.folder, training.recipe.schedule
-    if (folder / PREDICTIONS).exists():
-        return
     folder.mkdir(parents=True, exist_ok=True)
     log_to(folder / "log.txt")
     torch.set_num_threads(schedule.threads)
