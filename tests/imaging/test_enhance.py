@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image, ImageEnhance
 
 from boneage.core.errors import ConfigError
 from boneage.core.types import FloatArray
@@ -16,6 +17,8 @@ FUNCTIONS = {
     "stretch_contrast": enhance.stretch_contrast,
     "equalise": enhance.equalise,
     "clahe": enhance.clahe,
+    "brighten": lambda image: enhance.brighten(image, 1.5),
+    "raise_contrast": lambda image: enhance.raise_contrast(image, 1.5),
     "bilateral": enhance.bilateral,
     "gaussian": lambda image: enhance.gaussian(image, 2.0),
     "adaptive_threshold": lambda image: enhance.adaptive_threshold(image, 15, 0.02),
@@ -68,6 +71,26 @@ def test_clahe_lifts_local_contrast(drawn_hand: FloatArray) -> None:
     assert enhance.clahe(flat).std() > flat.std()
 
 
+@pytest.mark.parametrize("factor", [0.0, 0.5, 1.0, 1.2, 3.0])
+@pytest.mark.parametrize("kind", ["Brightness", "Contrast"])
+def test_brightness_and_contrast_are_pil_s(kind: str, factor: float) -> None:
+    levels = np.random.default_rng(0).integers(0, 200, (40, 50), dtype=np.uint8)
+    expected = np.asarray(getattr(ImageEnhance, kind)(Image.fromarray(levels)).enhance(factor), np.float32)
+    ours = {"Brightness": enhance.brighten, "Contrast": enhance.raise_contrast}[kind]
+    found = ours(levels / np.float32(255), factor) * 255
+    # PIL drops the fraction of its result, and rounds the mean that contrast is measured from.
+    mean = 0.5 * abs(1 - factor) if kind == "Contrast" else 0.0
+    np.testing.assert_allclose(found, expected, atol=1.01 + mean)
+
+
+def test_contrast_keeps_the_mean_and_brightness_the_ratios() -> None:
+    image = np.random.default_rng(0).uniform(0.3, 0.6, (40, 50)).astype(np.float32)
+    contrasted = enhance.raise_contrast(image, 1.5)
+    assert contrasted.mean() == pytest.approx(image.mean(), abs=1e-4)
+    assert contrasted.std() == pytest.approx(1.5 * image.std(), rel=1e-3)
+    np.testing.assert_allclose(enhance.brighten(image, 1.5), image * 1.5, rtol=1e-5)
+
+
 def test_bilateral_smooths_within_an_edge_and_keeps_it() -> None:
     rng = np.random.default_rng(0)
     clean = np.repeat(np.array([0.2, 0.8], np.float32), 32)[None].repeat(64, 0)
@@ -99,6 +122,8 @@ def test_gaussian_of_nothing_is_a_copy(drawn_hand: FloatArray) -> None:
         lambda image: enhance.stretch_contrast(image, -1, 10),
         lambda image: enhance.clahe(image, clip=0),
         lambda image: enhance.clahe(image, tiles=0),
+        lambda image: enhance.brighten(image, -0.1),
+        lambda image: enhance.raise_contrast(image, -0.1),
         lambda image: enhance.bilateral(image, diameter=0),
         lambda image: enhance.gaussian(image, -1),
         lambda image: enhance.adaptive_threshold(image, 4, 0.0),

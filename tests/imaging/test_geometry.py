@@ -93,6 +93,29 @@ def test_rotate(height: int, width: int, degrees: float) -> None:
     assert np.all(moved <= np.array(result.shape[::-1]) - 0.5 + 1e-6)
 
 
+BOX_SIDES = st.floats(0.5, 500)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(-300, 300), st.floats(-300, 300), BOX_SIDES, BOX_SIDES, SIDES, SIDES)
+def test_a_fitted_box_is_whole_centred_and_in_proportion(
+    x0: float, y0: float, width: float, height: float, rows: int, columns: int
+) -> None:
+    transform = geometry.fit_box((x0, y0, x0 + width, y0 + height), (rows, columns))
+    assert_round_trip(transform)
+    scale = transform.matrix[0, 0]
+    np.testing.assert_allclose(transform.matrix[:, :2], scale * np.eye(2))
+    low, high = transform(np.array([[x0, y0], [x0 + width, y0 + height]]))
+    np.testing.assert_allclose((low + high) / 2, [(columns - 1) / 2, (rows - 1) / 2], atol=1e-6)
+    share = (high - low) / [columns, rows]
+    assert share.max() == pytest.approx(1) and share.min() > 0
+
+
+def test_a_fitted_box_of_the_images_own_edges_is_the_image() -> None:
+    transform = geometry.fit_box((-0.5, -0.5, 39.5, 29.5), (30, 40))
+    np.testing.assert_allclose(transform.matrix, Affine.identity().matrix, atol=1e-12)
+
+
 @pytest.mark.parametrize("quarters", range(-4, 5))
 def test_quarter_turns_are_exact(quarters: int) -> None:
     image = np.random.default_rng(1).random((9, 14)).astype(np.float32)

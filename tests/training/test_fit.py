@@ -10,7 +10,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
 
+import boneage.models  # noqa: E402, F401  declares torchvision's operators before lightning imports it
+
+# isort: split
+
+import lightning  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
+from torch.utils.data import DataLoader  # noqa: E402
 
 from boneage.core.errors import ConfigError  # noqa: E402
 from boneage.core.types import Sex  # noqa: E402
@@ -18,7 +24,16 @@ from boneage.data.synthetic import View, draw_hand  # noqa: E402
 from boneage.imaging.geometry import resize  # noqa: E402
 from boneage.models.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone, create_backbone  # noqa: E402
 from boneage.models.heads import AgeNet  # noqa: E402
-from boneage.training.fit import AgeTask, Loop, Sample, age_loss, fit, make_optimiser, predict  # noqa: E402
+from boneage.training.fit import (  # noqa: E402
+    AgeTask,
+    Loop,
+    Sample,
+    age_loss,
+    fit,
+    make_optimiser,
+    predict,
+    run,
+)
 
 LOOP = Loop(
     epochs=4,
@@ -118,6 +133,74 @@ def test_a_finished_training_is_read_again_and_not_repeated(tmp_path: Path, ema_
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
 
+class Scripted(lightning.LightningModule):
+    """A task whose one weight counts the epochs, and whose validation losses are given."""
+
+    def __init__(self, losses: list[float], stop: int | None = None) -> None:
+        super().__init__()
+        self.count = nn.Parameter(torch.zeros(1))
+        self.losses, self.stop = losses, stop
+        self.epochs: list[int] = []
+
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        return DataLoader(torch.ones(1, 1))  # type: ignore[arg-type]
+
+    val_dataloader = train_dataloader
+
+    def training_step(self, *_: object) -> Tensor:
+        if self.current_epoch == self.stop:
+            raise Stopped
+        self.epochs.append(self.current_epoch)
+        return -self.count.sum()
+
+    def validation_step(self, *_: object) -> None:
+        self.log("validation_loss", torch.tensor(self.losses[self.current_epoch]))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("patience", "trained", "best"),
+    [(1, 3, 2), (2, 4, 2), (3, 8, 5), (9, 9, 9)],  # the fourth equals the second, which is not better
+)
+def test_patience_ends_a_training_and_keeps_the_best_epochs_weights(
+    tmp_path: Path, patience: int, trained: int, best: int
+) -> None:
+    task = Scripted([1.0, 0.4, 0.5, 0.4, 0.3, 0.9, 0.8, 0.6, 0.1])
+    run(task, 9, tmp_path, patience=patience)
+    assert task.epochs == list(range(trained))
+    assert task.count.item() == best
+    assert {path.name for path in tmp_path.iterdir()} == {"last.ckpt", "best.ckpt"}
+
+
+def test_without_patience_the_last_epochs_weights_are_kept(tmp_path: Path) -> None:
+    task = Scripted([1.0, 0.2, 0.5, 0.6])
+    run(task, 4, tmp_path)
+    assert task.epochs == [0, 1, 2, 3] and task.count.item() == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_a_stopped_training_goes_on_with_its_patience_and_its_best_epoch(tmp_path: Path, stop: int) -> None:
+    losses = [1.0, 0.2, 0.5, 0.6, 0.1]
+    with pytest.raises(Stopped):
+        run(Scripted(losses, stop), 5, tmp_path, patience=2)
+    task = Scripted(losses)
+    run(task, 5, tmp_path, patience=2)
+    assert task.epochs == list(range(stop, 4))
+    assert task.count.item() == 2
+
+
+def test_a_training_that_lost_its_patience_is_not_gone_on_with(tmp_path: Path) -> None:
+    losses = [1.0, 0.2, 0.5, 0.6, 0.1, 0.1]
+    run(Scripted(losses), 6, tmp_path, patience=2)
+    again = Scripted(losses)
+    run(again, 6, tmp_path, patience=2)
+    assert again.epochs == []
+    assert again.count.item() == 2
+
+
 def test_the_same_seed_gives_the_same_and_another_does_not(tmp_path: Path) -> None:
     first, again = (state(fit(small(), LOOP, COUNT, NoisyViews(), tmp_path / str(run))) for run in range(2))
     other = state(fit(small(), replace(LOOP, seed=1), COUNT, NoisyViews(), tmp_path / "other"))
@@ -192,11 +275,13 @@ def test_eight_drawn_hands_are_learnt_by_heart(tmp_path: Path, head: str) -> Non
         create_backbone("test_resnet"), head, age_mean=ages.mean(), age_std=ages.std(), sex_width=8, hidden=64
     )
     loss = "mse" if head == "regression" else "distribution"
-    loop = replace(LOOP, epochs=15, batch=8, loss=loss, learning_rate=2e-3, head_factor=1.0)
+    loop = replace(LOOP, epochs=25, batch=8, loss=loss, learning_rate=2e-3, head_factor=1.0)
     net = fit(net, loop, 80, lambda index, _: samples[index % 8], tmp_path)
     sex = np.array([[sex] for _, sex, _ in samples], np.float32)
     found = predict(net, {"image": np.stack(images)[:, None], "sex": sex})["age_months"][:, 0]
-    assert np.abs(found - ages).mean() < 5  # the ages' own spread about their mean is 50
+    assert (
+        np.abs(found - ages).mean() < 6
+    )  # the ages' own spread about their mean is 50; rounding moves 1 to 2.6
 
 
 def rates(loop: Loop, steps: int) -> list[list[float]]:

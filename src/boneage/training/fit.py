@@ -198,6 +198,29 @@ def channels_last(net: Net) -> Net:
     return net
 
 
+class _SeedEveryStep(Callback):
+    """Draws each step's dropout from the step's own seed, so that a resumed training repeats it.
+
+    Not each epoch's: a resumed loader draws from the same generator at another moment.
+    """
+
+    def __init__(self) -> None:
+        self.seed = torch.initial_seed()
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, _: lightning.LightningModule, __: object, ___: int
+    ) -> None:
+        torch.manual_seed(self.seed + 1_000_003 * (trainer.global_step + 1))
+
+
+class _StayStopped(Callback):
+    """Ends a training at once that goes on from where its patience was lost."""
+
+    def on_train_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        stopping = trainer.early_stopping_callback
+        trainer.should_stop = isinstance(stopping, EarlyStopping) and stopping.wait_count >= stopping.patience
+
+
 def run(
     task: lightning.LightningModule,
     epochs: int,
@@ -214,14 +237,16 @@ def run(
     it logs `validation_loss`, stops after so many epochs without a lower one, and ends with the weights
     of the best epoch, `best.ckpt`.
     """
-    callbacks: list[Callback] = [ModelCheckpoint(folder, filename="last", enable_version_counter=False)]
+    callbacks: list[Callback] = [_SeedEveryStep()]
     if ema_decay:
         callbacks.append(EMAWeightAveraging(decay=ema_decay))
     if patience:
         best = ModelCheckpoint(
             folder, filename="best", monitor="validation_loss", enable_version_counter=False
         )
-        callbacks += [EarlyStopping("validation_loss", patience=patience), best]
+        callbacks += [EarlyStopping("validation_loss", patience=patience), _StayStopped(), best]
+    # After `best`: it keeps what that one knows.
+    callbacks.append(ModelCheckpoint(folder, filename="last", enable_version_counter=False))
     trainer = lightning.Trainer(
         max_epochs=epochs,
         accelerator="auto",

@@ -55,6 +55,7 @@ class NetworkConfig:
     Args:
         backbone: `custom_cnn`, `efficientnet_b0`, `inception_v3`, a ResNet, or any other that is known.
         pretrained: `none`, `timm` or a file.
+        start_from: folder of an earlier run on the same folds, whose networks are trained on; may be empty.
         frozen_stages: of the backbone that stay as pretrained.
         sex_width: width of the sex input's layer; 0 leaves the sex out.
         hidden: width of the fully connected layer.
@@ -65,6 +66,7 @@ class NetworkConfig:
 
     backbone: str
     pretrained: str = "none"
+    start_from: str = ""
     frozen_stages: int = 0
     sex_width: int = 16
     hidden: int = 256

@@ -161,10 +161,26 @@ def _train_fold(training: Training) -> None:
     if not (folder / WEIGHTS).exists():
         ages = views.ages[part["training"]]
         learnt, watched = (Samples(views, part[name], recipe) for name in PARTS[:2])
+        torch.manual_seed(recipe.schedule.seed)  # of the first weights
         net = build_net(recipe, training.intervals, ages)
+        if recipe.network.start_from:
+            _start_from(Path(recipe.network.start_from), training, net)
         net.backbone.freeze(recipe.network.frozen_stages)
         _save(fit_net(net, recipe, learnt, watched if schedule.patience else None, folder), folder)
     _write_predictions(load_net(recipe, training.intervals, folder), training, views, part)
+
+
+def _start_from(run: Path, training: Training, net: IntervalNet) -> None:
+    """Give a network the weights of the same fold of an earlier run."""
+    weights, folds = run / f"fold{training.fold}" / WEIGHTS, run / "folds.csv"
+    if not weights.is_file() or not folds.is_file():
+        raise ConfigError(f"{weights} is missing; give a finished run of age_intervals to network.start_from")
+    if read_folds(folds) != read_folds(training.shared / "folds.csv"):
+        raise ConfigError(f"{run} has other folds, so its networks have seen what is held out here")
+    try:
+        net.load_state_dict(torch.load(weights, weights_only=True))
+    except RuntimeError as error:
+        raise ConfigError(f"the network of {run} is another one; give its [network] and intervals") from error
 
 
 def build_net(

@@ -44,6 +44,10 @@ class Comparison(Recipe):
     changed: str = "resnet"
 
     def __post_init__(self) -> None:
+        if not self.schedule.patience:
+            raise ConfigError(
+                "schedule.patience is 0: the comparison has a validation column; give 1 or more"
+            )
         if self.changed not in self.models:
             raise ConfigError(
                 f"changed={self.changed!r} is none of the models: {', '.join(self.models) or 'there is none'}"
