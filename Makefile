@@ -24,7 +24,7 @@ BENCH_FLAGS ?=
 WEIGHTS ?= ../shared/weights
 MARKED ?= ../shared/data
 RUNS ?= runs
-VERSION ?= 1.1.0
+VERSION ?= 1.2.0
 
 .PHONY: help demo test check format bench bundle wheel clean
 
@@ -77,8 +77,11 @@ bundle: $(VENV)/installed-dev ## train the shipped bundle anew (hours on two cor
 	$(BIN)/boneage train graded_regions --config shipped --data $(DATA)/labels.csv --out $(RUNS)/grades --resume \
 	  --finder $(RUNS)/finder --set network.pretrained=$(WEIGHTS)/resnetv2_50.imagenet.stages_1_to_3.safetensors \
 	  --set prior.anchors=$(MARKED)/joints/labels.csv
-	$(BIN)/boneage train age_intervals --config shipped --data $(DATA)/labels.csv --out $(RUNS)/intervals --resume \
+	$(BIN)/boneage train age_intervals --config first --data $(DATA)/labels.csv --out $(RUNS)/intervals-first --resume \
 	  --finder $(RUNS)/finder --set network.pretrained=$(WEIGHTS)/resnetv2_50.imagenet.stages_1_to_3.safetensors
+	$(BIN)/boneage train age_intervals --config shipped --data $(DATA)/labels.csv --out $(RUNS)/intervals --resume \
+	  --finder $(RUNS)/finder --set network.pretrained=$(WEIGHTS)/resnetv2_50.imagenet.stages_1_to_3.safetensors \
+	  --set network.start_from=$(RUNS)/intervals-first
 	$(BIN)/boneage bundle $(RUNS)/finder $(RUNS)/age --grades $(RUNS)/grades --intervals $(RUNS)/intervals \
 	  --out src/boneage/bundles/standard --version $(VERSION) \
 	  --data '1,226 training radiographs of the RSNA Pediatric Bone Age Challenge 2017 (non-commercial research)'
