@@ -37,10 +37,12 @@ class Comparison(Recipe):
 
     Args:
         models: `customized`, `efficientnet`, `inception` and `resnet`, or any others.
+        by_loss: of them, those that learn by every loss; none named: all.
         changed: of them, the one that the rows are of in which one thing is changed.
     """
 
     models: dict[str, NetworkConfig] = field(default_factory=dict)
+    by_loss: tuple[str, ...] = ()
     changed: str = "resnet"
 
     def __post_init__(self) -> None:
@@ -48,9 +50,10 @@ class Comparison(Recipe):
             raise ConfigError(
                 "schedule.patience is 0: the comparison has a validation column; give 1 or more"
             )
-        if self.changed not in self.models:
+        strangers = [name for name in (self.changed, *self.by_loss) if name not in self.models]
+        if strangers:
             raise ConfigError(
-                f"changed={self.changed!r} is none of the models: {', '.join(self.models) or 'there is none'}"
+                f"{strangers[0]!r} is none of the models: {', '.join(self.models) or 'there is none'}"
             )
 
 
@@ -106,7 +109,7 @@ def _printed(comparison: Comparison) -> list[Row]:
 def _losses(comparison: Comparison) -> list[Row]:
     """The same networks by the other losses."""
     rows = []
-    for model in comparison.models:
+    for model in comparison.by_loss or comparison.models:
         plain = _row(comparison, model, FINE)
         for loss in ("ordinal", "distribution", "regression"):
             recipe = replace(plain.recipe, schedule=replace(plain.recipe.schedule, loss=loss))
@@ -129,10 +132,6 @@ def _changes(comparison: Comparison) -> list[Row]:
         f"four patches of {high} x {wide} px that vote": _seeing(
             recipe, replace(own, height=high, width=wide, patches=(2, 2))
         ),
-        "no preprocessing but the size": _seeing(
-            recipe, replace(own, pipeline=replace(own.pipeline, steps=()))
-        ),
-        "intervals of equal numbers": replace(recipe, intervals=replace(recipe.intervals, method="quantile")),
     }
     return [
         replace(plain, recipe=other, change=change) for change, other in changed.items() if other != recipe
