@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +18,7 @@ from boneage.core.errors import ConfigError
 from boneage.inference.bundle import Bundle, checksum, write_bundle
 from boneage.inference.combine import cross_fit, fit_weights
 from boneage.inference.out_of_fold import Answer, OutOfFold, Vector, correct, read_oof, write_oof
+from boneage.metrics.bootstrap import mean_absolute, paired_difference
 from boneage.metrics.classification import (
     accuracy,
     expected_calibration_error,
@@ -240,8 +241,8 @@ def _classified(path: Path, oof: OutOfFold, intervals: AgeIntervals, temperature
 def _combined(answers: Mapping[str, Answer]) -> tuple[Answer, dict[str, Any]]:
     """Return the combination's cross-fitted ages over the images that all methods read, and its settings.
 
-    One method after the other joins the main one, where its joining lowers the cross-fitted error;
-    `tried` has both errors of each.
+    One method after the other joins the main one, where its joining lowers the cross-fitted error by more
+    than chance explains; `tried` has both errors of each, and their difference with its interval.
     """
     oof = _shared(list(answers.values()))
     predicted = {name: answer.at(oof) for name, answer in answers.items()}
@@ -250,8 +251,13 @@ def _combined(answers: Mapping[str, Answer]) -> tuple[Answer, dict[str, Any]]:
     for name in others:
         candidate = {**joined, name: predicted[name]}
         with_it = cross_fit(candidate, oof.truth, oof.fold)
-        tried[name] = {"mae_months_without": _mae(ages, oof), "mae_months_with": _mae(with_it, oof)}
-        if tried[name]["mae_months_with"] < tried[name]["mae_months_without"]:
+        gain = paired_difference(with_it - oof.truth, ages - oof.truth, mean_absolute)
+        tried[name] = {
+            "mae_months_without": _mae(ages, oof),
+            "mae_months_with": _mae(with_it, oof),
+            "difference_months": asdict(gain),
+        }
+        if gain.high < 0:
             joined, ages = candidate, with_it
     answer = Answer.of(oof, ages)
     return answer, {"weights": fit_weights(joined, oof.truth), "tried": tried, **answer.settings()}
