@@ -392,3 +392,15 @@ def test_a_bundle_whose_table_lacks_a_method_is_not_extended(
     write_oof(bundle.path / "oof.csv", simulated())
     with pytest.raises(ConfigError, match="no column 'hand_regression'"):
         extend(bundle, intervals, tmp_path / "made", version="2")
+
+
+def test_a_gain_that_chance_explains_earns_no_weight(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    oof = simulated()
+    noise = np.random.default_rng(6).normal(0, 30, 300)
+    run = interval_run(tmp_path / "weak", replace(oof, predicted=oof.truth + noise))
+    bundle = assemble(*runs, tmp_path / "out", intervals_run=run, name="n", version="1", data="drawn")
+    tried = bundle.manifest["combination"]["tried"]["age_intervals"]
+    assert tried["mae_months_with"] < tried["mae_months_without"]
+    assert tried["difference_months"]["low"] < tried["difference_months"]["estimate"] < 0
+    assert tried["difference_months"]["high"] >= 0
+    assert bundle.manifest["combination"]["weights"] == {"hand_regression": 1.0}

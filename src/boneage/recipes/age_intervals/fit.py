@@ -77,8 +77,9 @@ def train(job: TrainJob) -> Path:
         ConfigError: the configuration or the manifest is wrong, or `out` holds another run.
     """
     recipe = read_config(named_config(Path(__file__).parent, job.config), Recipe, job.overrides)
+    (intervals,) = plan(job.data, [recipe])
     open_run(job, "age_intervals", recipe)
-    intervals = prepare(job, recipe)
+    prepare(job, recipe)
     wanted = recipe.schedule.run_folds or tuple(range(recipe.schedule.folds))
     if recipe.schedule.final_epochs and recipe.schedule.final_fold not in wanted:
         raise ConfigError(
@@ -99,19 +100,26 @@ def train(job: TrainJob) -> Path:
     return job.out
 
 
-def prepare(job: TrainJob, recipe: Recipe) -> AgeIntervals:
-    """Split the labelled images into folds, process them, and make the intervals, once a run.
+def plan(data: Path, recipes: Sequence[Recipe]) -> list[AgeIntervals]:
+    """Return each recipe's intervals, before anything is written.
 
     Raises:
-        ConfigError: no image has a sex and a bone age, or the intervals cannot be made of their ages.
+        ConfigError: no image has a sex and a bone age, the intervals cannot be made of their ages, there is
+            no such backbone, or its weights do not fit.
     """
-    rows = labelled_rows(job.data)
-    intervals = make_intervals(recipe.intervals, [row.bone_age_months or 0.0 for row in rows])
-    folds = job.out / "folds.csv"
+    ages = [row.bone_age_months or 0.0 for row in labelled_rows(data)]
+    intervals = [make_intervals(recipe.intervals, ages) for recipe in recipes]
+    for network in {recipe.network for recipe in recipes}:
+        create_backbone(network.backbone, network.pretrained).freeze(network.frozen_stages)
+    return intervals
+
+
+def prepare(job: TrainJob, recipe: Recipe) -> None:
+    """Split the labelled images into folds and process them, once a run."""
+    rows, folds = labelled_rows(job.data), job.out / "folds.csv"
     if not folds.exists():
         write_folds(folds, rows, stratified_folds(rows, recipe.schedule.folds, recipe.schedule.seed))
     make_views(rows, recipe.input, job.locate, job.out / "views")
-    return intervals
 
 
 def labelled_rows(data: Path) -> list[Row]:
@@ -132,12 +140,10 @@ def train_all(trainings: Sequence[Training], processes: int) -> None:
     """Train the networks that are not trained yet, as many at once as there are processes for.
 
     Raises:
-        ConfigError: before any of them is trained: there is no such backbone, or its weights do not fit; a
-            training part has no image of some interval, and the loss learns nothing of it from others.
+        ConfigError: before any of them is trained: a training part has no image of some interval, and the
+            loss learns nothing of it from the others.
     """
     pending = [training for training in trainings if not (training.folder / PREDICTIONS).exists()]
-    for network in {training.recipe.network for training in pending}:
-        create_backbone(network.backbone, network.pretrained).freeze(network.frozen_stages)
     for training in pending:
         if training.recipe.schedule.loss == "cross_entropy":
             learnt = _views(training).ages[_parts(training)["training"]]

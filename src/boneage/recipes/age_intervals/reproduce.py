@@ -12,7 +12,7 @@ from pathlib import Path
 
 from boneage.core.errors import ConfigError
 from boneage.recipes.age_intervals.config import InputConfig, NetworkConfig, Recipe
-from boneage.recipes.age_intervals.fit import Training, prepare, train_all
+from boneage.recipes.age_intervals.fit import Training, plan, prepare, train_all
 from boneage.recipes.age_intervals.results import Row
 from boneage.recipes.age_intervals.tables import write_report
 from boneage.training.config import TrainJob, named_config, read_config
@@ -66,19 +66,19 @@ def reproduce(job: TrainJob) -> Path:
     comparison = read_config(
         named_config(Path(__file__).parent, job.config or Path("comparison")), Comparison, job.overrides
     )
-    open_run(job, "age_intervals", comparison)
     rows = rows_of(comparison)
-    trainings = [training_of(job, row) for row in rows]
+    intervals = plan(job.data, [row.recipe for row in rows])
+    open_run(job, "age_intervals", comparison)
+    for row in rows:
+        prepare(job, row.recipe)
+    fold = (*comparison.schedule.run_folds, 0)[0]
+    trainings = [
+        Training(job.data, row.recipe, of_row, fold, job.out / row.folder, job.out)
+        for row, of_row in zip(rows, intervals, strict=True)
+    ]
     train_all(trainings, comparison.schedule.processes)
-    write_report(job.out, comparison, rows, [training.intervals for training in trainings])
+    write_report(job.out, comparison, rows, intervals)
     return job.out
-
-
-def training_of(job: TrainJob, row: Row) -> Training:
-    """Return the training of one row; its images are split and processed if they are not yet."""
-    intervals = prepare(job, row.recipe)
-    fold = row.recipe.schedule.run_folds[0] if row.recipe.schedule.run_folds else 0
-    return Training(job.data, row.recipe, intervals, fold, job.out / row.folder, job.out)
 
 
 def rows_of(comparison: Comparison) -> list[Row]:
