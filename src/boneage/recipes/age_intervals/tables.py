@@ -126,7 +126,7 @@ def _border_table(results: Sequence[Result]) -> str:
     columns = [name for _, name in sorted(names)]
     lines = []
     for result in known:
-        wrong = {row.name: f"{100 * row.wrong.estimate:.0f} of {row.cases}" for row in result.borders()}
+        wrong = {row.name: f"{100 * row.wrong.estimate:.0f}% of {row.cases}" for row in result.borders()}
         cells = (wrong.get(name, "") for name in columns)
         lines.append((str(result.row.count), result.row.model, *cells))
     text = (
