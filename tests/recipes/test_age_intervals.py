@@ -27,7 +27,7 @@ from boneage.recipes.age_intervals.pipeline import STEPS, PipelineConfig, proces
 from boneage.training.config import as_tree, build, read_config
 
 FOLDER = Path(package.__file__).parent
-TOMLS = ["first", "recipe", "shipped"]
+TOMLS = ["first", "recipe", "shipped"]  # `comparison` holds more than a recipe: see test_age_intervals_fit
 NO_STEPS = PipelineConfig(steps=())
 AGES = [12.0, 48.0, 100.0, 156.0, 228.0]
 TWICE = [*AGES, *AGES]
