@@ -31,7 +31,7 @@ from boneage.metrics.classification import fit_temperature, temper  # noqa: E402
 from boneage.models.backbones import Backbone  # noqa: E402
 from boneage.models.intervals import IntervalNet  # noqa: E402
 from boneage.recipes.age_intervals import fit, reproduce, tables  # noqa: E402
-from boneage.recipes.age_intervals.config import LOSSES, Recipe, ScheduleConfig, Stage  # noqa: E402
+from boneage.recipes.age_intervals.config import LOSSES, Recipe, ScheduleConfig  # noqa: E402
 from boneage.recipes.age_intervals.fit import labelled_rows, train  # noqa: E402
 from boneage.recipes.age_intervals.intervals import AgeIntervals, make_intervals  # noqa: E402
 from boneage.recipes.age_intervals.learn import (  # noqa: E402
@@ -46,7 +46,7 @@ from boneage.recipes.age_intervals.learn import (  # noqa: E402
 from boneage.recipes.age_intervals.method import AgeIntervalsMethod  # noqa: E402
 from boneage.recipes.age_intervals.reproduce import Comparison, rows_of  # noqa: E402
 from boneage.recipes.age_intervals.views import Sample, Samples, Views, make_views  # noqa: E402
-from boneage.training.config import TrainJob, as_tree, read_config  # noqa: E402
+from boneage.training.config import Stage, TrainJob, as_tree, read_config  # noqa: E402
 
 FOLDER = Path(package.__file__).parent
 EDGES = (0.0, 60.0, 100.0, 150.0, 240.0)

@@ -18,6 +18,15 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class Stage:
+    """Some epochs at one size of the input; several stages grow the size as training goes on."""
+
+    epochs: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
 class TrainJob:
     """What a recipe is asked to train.
 
@@ -36,6 +45,16 @@ class TrainJob:
     overrides: tuple[str, ...] = ()
     resume: bool = False
     locate: Callable[[Radiograph], Hand] | None = None
+
+
+def choose(name: str, value: object, choices: tuple[object, ...]) -> None:
+    """Refuse a value that is none of the choices, so that it never silently means one of them.
+
+    Raises:
+        ConfigError: it names the setting and the choices.
+    """
+    if value not in choices:
+        raise ConfigError(f"{name} must be one of {', '.join(map(str, choices))}, not {value!r}")
 
 
 def named_config(folder: Path, config: Path | None) -> Path:

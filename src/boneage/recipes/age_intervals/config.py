@@ -8,14 +8,9 @@ from boneage.core.errors import ConfigError
 from boneage.data.augment import AugmentConfig
 from boneage.recipes.age_intervals.intervals import IntervalsConfig
 from boneage.recipes.age_intervals.pipeline import PipelineConfig
+from boneage.training.config import Stage, choose
 
 LOSSES = ("cross_entropy", "ordinal", "distribution", "regression")
-
-
-def _choose(name: str, value: object, choices: tuple[object, ...]) -> None:
-    """Refuse a value that is none of the choices, so that it never silently means one of them."""
-    if value not in choices:
-        raise ConfigError(f"{name} must be one of {', '.join(map(str, choices))}, not {value!r}")
 
 
 @dataclass(frozen=True)
@@ -38,7 +33,7 @@ class InputConfig:
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
 
     def __post_init__(self) -> None:
-        _choose("input.crop", self.crop, ("none", "box", "hand"))
+        choose("input.crop", self.crop, ("none", "box", "hand"))
         if min(self.height, self.width, *self.patches) < 1:
             raise ConfigError("input.height, input.width and input.patches must be positive")
 
@@ -75,16 +70,7 @@ class NetworkConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        _choose("network.activation", self.activation, ("relu", "elu"))
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Some epochs at one size of the input; several stages grow the size as training goes on."""
-
-    epochs: int
-    height: int
-    width: int
+        choose("network.activation", self.activation, ("relu", "elu"))
 
 
 @dataclass(frozen=True)
@@ -144,9 +130,9 @@ class ScheduleConfig:
     threads: int = 2
 
     def __post_init__(self) -> None:
-        _choose("schedule.loss", self.loss, LOSSES)
-        _choose("schedule.optimiser", self.optimiser, ("adam", "adamw"))
-        _choose("schedule.schedule", self.schedule, ("constant", "one_cycle"))
+        choose("schedule.loss", self.loss, LOSSES)
+        choose("schedule.optimiser", self.optimiser, ("adam", "adamw"))
+        choose("schedule.schedule", self.schedule, ("constant", "one_cycle"))
         if not self.stages:
             raise ConfigError("schedule.stages is empty; give at least one of epochs, height and width")
         if not 0 < self.train_share <= 1:

@@ -6,12 +6,7 @@ from dataclasses import dataclass, field
 
 from boneage.core.errors import ConfigError
 from boneage.data.augment import AugmentConfig
-
-
-def _choose(name: str, value: object, choices: tuple[object, ...]) -> None:
-    """Refuse a value that is none of the choices, so that it never silently means one of them."""
-    if value not in choices:
-        raise ConfigError(f"{name} must be one of {', '.join(map(str, choices))}, not {value!r}")
+from boneage.training.config import Stage, choose
 
 
 @dataclass(frozen=True)
@@ -33,9 +28,9 @@ class InputConfig:
     views: int = 1
 
     def __post_init__(self) -> None:
-        _choose("input.crop", self.crop, ("hand", "box", "none"))
-        _choose("input.contrast", self.contrast, ("equalise", "clahe", "none"))
-        _choose("input.views", self.views, (1, 3))
+        choose("input.crop", self.crop, ("hand", "box", "none"))
+        choose("input.contrast", self.contrast, ("equalise", "clahe", "none"))
+        choose("input.views", self.views, (1, 3))
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,7 @@ class NetworkConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        _choose("network.head", self.head, ("regression", "distribution"))
+        choose("network.head", self.head, ("regression", "distribution"))
 
 
 @dataclass(frozen=True)
@@ -72,17 +67,8 @@ class OptimiserConfig:
     clip_norm: float = 0.0
 
     def __post_init__(self) -> None:
-        _choose("optimiser.name", self.name, ("sgd", "adamw"))
-        _choose("optimiser.schedule", self.schedule, ("step", "one_cycle"))
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Some epochs at one size of the view; several stages grow the size as training goes on."""
-
-    epochs: int
-    height: int
-    width: int
+        choose("optimiser.name", self.name, ("sgd", "adamw"))
+        choose("optimiser.schedule", self.schedule, ("step", "one_cycle"))
 
 
 @dataclass(frozen=True)
@@ -122,7 +108,7 @@ class ScheduleConfig:
     threads: int = 2
 
     def __post_init__(self) -> None:
-        _choose("schedule.loss", self.loss, ("mse", "smooth_l1", "distribution"))
+        choose("schedule.loss", self.loss, ("mse", "smooth_l1", "distribution"))
 
 
 @dataclass(frozen=True)

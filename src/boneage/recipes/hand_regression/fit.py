@@ -26,9 +26,9 @@ from boneage.data.splits import read_folds, stratified_folds, write_folds
 from boneage.imaging.read import read
 from boneage.models.backbones import create_backbone
 from boneage.models.heads import AgeEnsemble, AgeNet
-from boneage.recipes.hand_regression.config import Recipe, Stage
+from boneage.recipes.hand_regression.config import Recipe
 from boneage.recipes.hand_regression.method import HandRegression, sex_input, view_of
-from boneage.training.config import TrainJob, named_config, read_config
+from boneage.training.config import Stage, TrainJob, named_config, read_config
 from boneage.training.export import export_graph
 from boneage.training.fit import Loop, Sample, fit, predict
 from boneage.training.run import log_to, open_run, write_table

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from boneage.metrics.bootstrap import Interval, bootstrap_interval, mean_absolute
-from boneage.recipes.hand_regression.config import Recipe, Stage
+from boneage.recipes.hand_regression.config import Recipe
 from boneage.recipes.hand_regression.fit import train_recipe
-from boneage.training.config import TrainJob, named_config, read_config
+from boneage.training.config import Stage, TrainJob, named_config, read_config
 
 
 @dataclass(frozen=True)
