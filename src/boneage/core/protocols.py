@@ -8,9 +8,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from boneage.core.types import Findings, Hand, Radiograph, Sex
+from boneage.core.types import Findings, FloatArray, Hand, Radiograph, Sex
 
 Arrays = Mapping[str, NDArray[np.float32]]
+
+
+def sex_input(sex: Sex, count: int = 1) -> FloatArray:
+    """Return a graph's sex input (count, 1): male 1, female 0."""
+    return np.full((count, 1), 1.0 if sex is Sex.MALE else 0.0, dtype=np.float32)
 
 
 class Runner(Protocol):

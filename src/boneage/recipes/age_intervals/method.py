@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from boneage.core.protocols import Arrays
+from boneage.core.protocols import Arrays, sex_input
 from boneage.core.types import Affine, Box, Findings, FloatArray, Hand, Radiograph, Sex
 from boneage.imaging.geometry import fit_box, warp
 from boneage.metrics.classification import temper
@@ -45,11 +45,6 @@ def cut(view: FloatArray, patches: tuple[int, int]) -> FloatArray:
     height, width = view.shape[0] // rows, view.shape[1] // columns
     grid = view.reshape(rows, height, columns, width).transpose(0, 2, 1, 3)
     return np.ascontiguousarray(grid.reshape(-1, height, width))
-
-
-def sex_input(sex: Sex, count: int = 1) -> FloatArray:
-    """Return the graph's sex input (count, 1): male 1, female 0."""
-    return np.full((count, 1), 1.0 if sex is Sex.MALE else 0.0, dtype=np.float32)
 
 
 def vote(probabilities: Vector) -> int:

@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 
 from boneage.metrics.bootstrap import Interval, bootstrap_interval, mean, mean_absolute, paired_difference
-from boneage.metrics.classification import expected_calibration_error, negative_log_likelihood, temper
+from boneage.metrics.classification import (
+    expected_calibration_error,
+    near_border,
+    negative_log_likelihood,
+    temper,
+)
 from boneage.recipes.age_intervals.config import Recipe
 from boneage.recipes.age_intervals.figures import draw
 from boneage.recipes.age_intervals.fit import PARTS
@@ -147,8 +152,8 @@ def _sex_table(results: Sequence[Result]) -> str:
             for sex in (True, False)
         ]
         any_result = next(result for result in results if result.row.count == count)
-        ages, edges = any_result.parts["held_out"].ages, np.array(any_result.intervals.edges_months[1:-1])
-        near = np.abs(ages[:, None] - edges).min(axis=1) <= NEAR_MONTHS
+        held_out = any_result.parts["held_out"]
+        near = near_border(held_out.ages, any_result.intervals.edges_months, NEAR_MONTHS)
         cells = [
             _told(percent(paired_difference(both[0][chosen], both[1][chosen], mean))) if chosen.any() else ""
             for chosen in (np.ones_like(near), near, ~near)

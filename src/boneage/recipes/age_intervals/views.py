@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boneage.core.errors import ConfigError, InputError
+from boneage.core.protocols import sex_input
 from boneage.core.types import Affine, FloatArray, Hand, Radiograph, Sex
 from boneage.data.augment import change_tone, draw_pose
 from boneage.data.manifest import Row
 from boneage.imaging.geometry import fit_box, warp
 from boneage.imaging.read import read
 from boneage.recipes.age_intervals.config import InputConfig, Recipe
-from boneage.recipes.age_intervals.method import cut, sex_input, view_of
+from boneage.recipes.age_intervals.method import cut, view_of
 from boneage.training.config import as_tree
 
 logger = logging.getLogger(__name__)

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from boneage.core.errors import ConfigError, InputError
+from boneage.core.protocols import sex_input
 from boneage.core.types import Hand, Radiograph, Sex
 from boneage.data.augment import change_tone, draw_pose
 from boneage.data.manifest import Row, read_manifest
@@ -27,7 +28,7 @@ from boneage.imaging.read import read
 from boneage.models.backbones import create_backbone
 from boneage.models.heads import AgeEnsemble, AgeNet
 from boneage.recipes.hand_regression.config import Recipe
-from boneage.recipes.hand_regression.method import HandRegression, sex_input, view_of
+from boneage.recipes.hand_regression.method import HandRegression, view_of
 from boneage.training.config import Stage, TrainJob, named_config, read_config
 from boneage.training.export import export_graph
 from boneage.training.fit import Loop, Sample, fit, predict

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boneage.core.errors import ConfigError
-from boneage.core.protocols import Arrays
+from boneage.core.protocols import Arrays, sex_input
 from boneage.core.types import Affine, Findings, FloatArray, Hand, Radiograph, Sex
 from boneage.imaging.enhance import clahe, equalise, stretch_contrast
 from boneage.imaging.geometry import fit_box, warp
@@ -67,11 +67,6 @@ def view_of(
         (config.height, config.width),
     )
     return _CONTRASTS[config.contrast](stretch_contrast(view))
-
-
-def sex_input(sex: Sex, count: int = 1) -> FloatArray:
-    """Return the graph's sex input (count, 1): male 1, female 0."""
-    return np.full((count, 1), 1.0 if sex is Sex.MALE else 0.0, dtype=np.float32)
 
 
 class HandRegression:
