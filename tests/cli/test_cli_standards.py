@@ -58,6 +58,12 @@ def test_chn_is_scored_with_its_carpals(run: Run) -> None:
     assert (json.loads(out)["total"], json.loads(out)["age_months"]) == (993.0, 211.2)
 
 
+def test_a_sub_grade_is_given_by_its_label_and_its_weak_source_is_said(run: Run) -> None:
+    code, out, err = run("score", "chn-radius-subgraded", "--sex", "female", *hand(CHN, 5, radius="5_5"))
+    assert code == ExitCode.DONE and err.startswith("warning: weak source") and "6, 6, 8 and 8" in err
+    assert ["radius", "5.5", "5_5", "63", "88"] in [line.split() for line in out.splitlines()]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -71,6 +77,7 @@ def test_chn_is_scored_with_its_carpals(run: Run) -> None:
         (("rus-chn", "--sex", "m", "radius=F"), "no grade 'F'"),
         (("tw3", "--sex", "m", "ulna=I"), "a stage from A to H"),
         (("rus-chn", "--sex", "m", "radius"), "written BONE=GRADE"),
+        (("chn", "--sex", "m", "radius=5_5"), "from 0 to 10, not nan"),
         (("gp", "--sex", "m", "radius=3"), "there is no standard 'gp'"),
         (("chn", "--sex", "boy", *hand(CHN, 5)), "sex must be"),
         (("chn", *hand(CHN, 5)), "Missing option '--sex'"),

@@ -18,7 +18,7 @@ from boneage.standards.names import CHN, RUS, Bone
 from boneage.standards.scoring import Standard, age_curve, score, score_table, standard, standard_names
 
 Change = Callable[..., Path]
-NAMES = ("rus_chn", "tw3", "tw3_c_rus", "chn")
+NAMES = ("rus_chn", "tw3", "tw3_c_rus", "chn", "chn_radius_subgraded")
 standards = st.sampled_from(NAMES).map(standard)
 sexes = st.sampled_from(list(Sex))
 
@@ -35,9 +35,9 @@ def final(chosen: Standard) -> dict[Bone, float]:
     return {bone: chosen.grades(bone)[-1] for bone in chosen.bones}
 
 
-def test_the_four_standards_and_their_bones() -> None:
+def test_the_five_standards_and_their_bones() -> None:
     assert standard_names() == NAMES
-    assert [standard(name).bones for name in NAMES] == [RUS, RUS, RUS, CHN]
+    assert [standard(name).bones for name in NAMES] == [RUS, RUS, RUS, CHN, CHN]
     assert len(RUS) == 13 and len(CHN) == 14 and Bone.ULNA not in CHN
 
 
@@ -137,6 +137,8 @@ def test_ages_outside_the_table_are_clamped_and_said() -> None:
         ("tw3_c_rus", "male", True),
         ("tw3_c_rus", "female", True),
         ("chn", "female", False),
+        ("chn_radius_subgraded", "male", True),
+        ("chn_radius_subgraded", "female", True),
     ],
 )
 def test_a_weak_table_says_so_in_every_result(name: str, sex: str, weak: bool) -> None:

@@ -179,6 +179,20 @@ def key_regions(hand: Hand, shape: tuple[int, int]) -> tuple[PlacedRegion, ...]:
     return tuple(place(hand, spec, name, shape) for name, spec in KEY_REGIONS.items())
 
 
+def square_of(radiograph: Radiograph) -> Affine:
+    """Return source pixels -> the unit square around a whole crop, for crops that were cut elsewhere."""
+    height, width = radiograph.shape
+    side = float(max(height, width))
+    shift = [0.5 - (width - 1) / 2 / side, 0.5 - (height - 1) / 2 / side]
+    return Affine(np.column_stack([np.eye(2) / side, shift]))
+
+
+def widened(to_view: Affine, factor: float) -> Affine:
+    """Return the map to a unit square that shows `factor` times as much to each side of the same centre."""
+    shift = 0.5 - 0.5 / factor
+    return to_view.then(Affine(np.array([[1 / factor, 0, shift], [0, 1 / factor, shift]])))
+
+
 def _view_frame(centre: NDArray[np.float64], axis: NDArray[np.float64], spec: RegionSpec) -> Affine:
     """Return upright frame -> unit square, turned so that the axis points in its usual direction."""
     found = np.degrees(np.arctan2(axis[0], -axis[1])) if spec.towards else 0.0

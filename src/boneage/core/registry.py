@@ -18,6 +18,7 @@ RECIPES: dict[str, str] = {
     "graded_regions": "boneage.recipes.graded_regions.fit:train",
     "hand_localisation": "boneage.recipes.hand_localisation.fit:train",
     "hand_regression": "boneage.recipes.hand_regression.fit:train",
+    "radius_subgrades": "boneage.recipes.radius_subgrades.fit:train",
     "region_detection": "boneage.recipes.region_detection.fit:train",
 }
 """Recipe name -> "module:function" that trains it (needs the extra `train`)."""

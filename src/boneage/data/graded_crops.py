@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from boneage.core.errors import ConfigError, StandardError, UnsupportedImage
-from boneage.core.types import Radiograph
-from boneage.data.manifest import read_table
+from boneage.core.types import Radiograph, Sex
+from boneage.data.manifest import parse_patient, read_table
 from boneage.imaging.quality import BLANK_RANGE
 from boneage.imaging.read import read
 from boneage.standards.names import CARPALS, Bone, parse_bone
@@ -27,13 +27,16 @@ _GRADE_COLUMNS = ("rus_chn_grade", "grade")
 class GradedCrop:
     """One crop: its file, bone and grade, and the hand it is of (its file's name if unknown).
 
-    The grade is RUS-CHN's, and CHN's for the carpals, which RUS-CHN does not grade.
+    The grade is RUS-CHN's, and CHN's for the carpals, which RUS-CHN does not grade. Sex and bone age in
+    months are None where they are not known.
     """
 
     path: Path
     bone: Bone
     grade: int
     hand: str
+    sex: Sex | None = None
+    bone_age_months: float | None = None
 
 
 def own_standard(bone: Bone) -> str:
@@ -52,7 +55,8 @@ def holds_graded_crops(source: Path) -> bool:
 def read_graded_crops(source: Path) -> tuple[GradedCrop, ...]:
     """Return the crops of a folder or a CSV, in a fixed order.
 
-    A CSV names files relative to itself, or in a folder `images` beside it; a column `hand` groups crops.
+    A CSV names files relative to itself, or in a folder `images` beside it; a column `hand` groups crops,
+    `sex` and `bone_age_months` say whose they are.
 
     Raises:
         ConfigError: nothing there, a bone or grade that the standard does not have, an image outside a
@@ -126,7 +130,8 @@ def _from_csv(path: Path) -> list[GradedCrop]:
         found = next((file for file in beside if file.is_file()), None)
         if found is None:
             raise ConfigError(f"{where}: the file {line['file']!r} does not exist; correct its name")
-        crops.append(GradedCrop(found, bone, grade, line.get("hand") or found.stem))
+        hand = line.get("hand") or found.stem
+        crops.append(GradedCrop(found, bone, grade, hand, *parse_patient(path, number, line)))
     return crops
 
 

@@ -165,15 +165,25 @@ def _row(source: Path, line: int, record: Mapping[str, str]) -> Row:
     if not record["path"]:
         raise ConfigError(f"{source}:{line}: the path is empty; give the image's file, relative to the CSV")
     image = Path(os.path.normpath(source.parent / Path(record["path"]).expanduser()))
+    sex, bone_age = parse_patient(source, line, record)
     return Row(
         id=record.get("id") or image.stem,
         path=image,
-        sex=_sex(source, line, record),
-        bone_age_months=_months(source, line, record, "bone_age_months"),
+        sex=sex,
+        bone_age_months=bone_age,
         chronological_age_months=_months(source, line, record, "chronological_age_months"),
         patient_id=record.get("patient_id") or None,
         split=record.get("split") or None,
     )
+
+
+def parse_patient(source: Path, line: int, record: Mapping[str, str]) -> tuple[Sex | None, float | None]:
+    """Return the sex and the bone age in months of a table's line, None where it does not say.
+
+    Raises:
+        ConfigError: it says what is no sex, or no bone age.
+    """
+    return _sex(source, line, record), _months(source, line, record, "bone_age_months")
 
 
 def _sex(source: Path, line: int, record: Mapping[str, str]) -> Sex | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -75,7 +76,8 @@ def standard(name: str, folder: Path = TABLES) -> Standard:
 
     Raises:
         TableMissing: there is no such standard, or a file of it is not there.
-        TableBroken: a table is not the one that was checked, is incomplete or out of order.
+        TableBroken: a table is not the one that was checked, is incomplete or out of order, or a sub-grade
+            is not between the grades of the first table.
     """
     key = name.strip().lower().replace("-", "_")
     entries: Mapping[str, Mapping[str, Any]] = catalogue(folder)["standards"]
@@ -84,14 +86,19 @@ def standard(name: str, folder: Path = TABLES) -> Standard:
     entry = entries[key]
     bones = tuple(parse_bone(bone) for bone in entry["bones"])
     scores, curve = read_table(entry["scores"], folder), read_table(entry["curve"], folder)
+    merged, origins = scores, [scores.source]
+    if "subgrades" in entry:
+        further = read_table(entry["subgrades"], folder)
+        merged = _merged(scores, further)
+        origins.append(further.source)
     return Standard(
         name=key,
         title=entry["title"],
         edition=entry["edition"],
         bones=bones,
-        scales=_scales(scores, bones),
+        scales=_scales(merged, bones),
         curves=MappingProxyType({sex: _curve(curve, sex) for sex in Sex}),
-        tables=(scores.source, curve.source),
+        tables=(*origins, curve.source),
     )
 
 
@@ -158,6 +165,29 @@ def _frozen(values: list[float]) -> Floats:
     array = np.array(values, dtype=np.float64)
     array.flags.writeable = False
     return array
+
+
+def _merged(first: Table, further: Table) -> Table:
+    """Return a score table with each row of a further one before the next higher grade of its sex and bone.
+
+    The first table's rows keep their order, so that rows out of order are still found out.
+    """
+    rows = list(first.rows)
+    for row in further.rows:
+        which = (row.get("sex"), row.get("bone"))
+        where = f"{further.source.name}, {which[0]} {which[1]}"
+        grade = number(row, "grade", where)
+        places = [place for place, other in enumerate(rows) if (other.get("sex"), other.get("bone")) == which]
+        known = [number(rows[place], "grade", first.source.name) for place in places]
+        if grade in known:
+            raise TableBroken(f"{where}: grade {grade:g} is there already: remove the row")
+        if not known or not known[0] < grade < known[-1]:
+            raise TableBroken(
+                f"{where}: grade {grade:g} is not between two grades of {first.source.name}: remove the row"
+            )
+        rows.insert(places[bisect(known, grade)], row)
+    named = replace(first.source, name=f"{first.source.name} with {further.source.name}")
+    return Table(named, tuple(rows))
 
 
 def _scales(table: Table, bones: tuple[Bone, ...]) -> Mapping[Sex, Mapping[Bone, Scale]]:

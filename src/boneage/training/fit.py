@@ -247,18 +247,11 @@ def run(
         callbacks += [EarlyStopping("validation_loss", patience=patience), _StayStopped(), best]
     # After `best`: it keeps what that one knows.
     callbacks.append(ModelCheckpoint(folder, filename="last", enable_version_counter=False))
-    trainer = lightning.Trainer(
-        max_epochs=epochs,
-        accelerator="auto",
-        devices=1,
-        precision=precision,  # type: ignore[arg-type]
+    trainer = _trainer(
+        epochs,
+        precision=precision,
         gradient_clip_val=clip_norm or None,
-        reload_dataloaders_every_n_epochs=1,
         callbacks=callbacks,
-        logger=False,
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         default_root_dir=folder,
     )
     last = folder / "last.ckpt"
@@ -266,6 +259,26 @@ def run(
     # A finished run that is called again would else keep the weights that were not averaged, nor the best.
     kept = folder / "best.ckpt" if patience else last
     task.load_state_dict(torch.load(kept, map_location=task.device, weights_only=True)["state_dict"])
+
+
+def run_at_once(task: lightning.LightningModule, epochs: int) -> None:
+    """Run a task of a minute or so on the CPU; it keeps no checkpoint: cut off, it is run again."""
+    _trainer(epochs, accelerator="cpu", enable_checkpointing=False).fit(task)
+
+
+def _trainer(epochs: int, *, accelerator: str = "auto", **settings: Any) -> lightning.Trainer:
+    """Return a trainer that prints nothing and asks for its data anew every epoch."""
+    return lightning.Trainer(
+        max_epochs=epochs,
+        accelerator=accelerator,
+        devices=1,
+        reload_dataloaders_every_n_epochs=1,
+        logger=False,
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **settings,
+    )
 
 
 @torch.no_grad()

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from boneage.anatomy.regions import MIN_VISIBLE, PlacedRegion, RegionViews, bone_regions
+from boneage.anatomy.regions import MIN_VISIBLE, PlacedRegion, RegionViews, bone_regions, square_of
 from boneage.core.protocols import Arrays
-from boneage.core.types import Affine, FloatArray, Hand, Radiograph
+from boneage.core.types import FloatArray, Hand, Radiograph
 from boneage.imaging.enhance import clahe
 from boneage.recipes.graded_regions.config import InputConfig
 from boneage.recipes.graded_regions.prior import BONES
@@ -32,14 +32,6 @@ def enhance(view: FloatArray, config: InputConfig) -> FloatArray:
 def one_hot(bones: Sequence[Bone]) -> FloatArray:
     """Return the graph's bone input (N, 15)."""
     return np.eye(len(BONES), dtype=np.float32)[[BONES.index(bone) for bone in bones]]
-
-
-def square_of(radiograph: Radiograph) -> Affine:
-    """Return source pixels -> the unit square around a whole crop, for crops that were cut elsewhere."""
-    height, width = radiograph.shape
-    side = float(max(height, width))
-    shift = [0.5 - (width - 1) / 2 / side, 0.5 - (height - 1) / 2 / side]
-    return Affine(np.column_stack([np.eye(2) / side, shift]))
 
 
 class GradedRegions:

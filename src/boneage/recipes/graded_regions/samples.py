@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from boneage.anatomy.regions import PlacedRegion, RegionViews
+from boneage.anatomy.regions import PlacedRegion, RegionViews, square_of, widened
 from boneage.core.errors import InputError
 from boneage.core.types import Affine, FloatArray, Hand, Radiograph, Sex
 from boneage.data.augment import change_tone, draw_pose
@@ -18,7 +18,7 @@ from boneage.data.manifest import Row
 from boneage.imaging.geometry import resize
 from boneage.imaging.read import read
 from boneage.recipes.graded_regions.config import InputConfig, Recipe
-from boneage.recipes.graded_regions.method import GradedRegions, enhance, square_of
+from boneage.recipes.graded_regions.method import GradedRegions, enhance
 from boneage.recipes.graded_regions.prior import BONES
 
 PATCH_SIDE = 144
@@ -86,12 +86,7 @@ def cut_patches(
 
 
 def _patch(views: RegionViews, to_view: Affine) -> NDArray[np.uint8]:
-    wider = Affine(
-        np.array(
-            [[1 / PATCH_MARGIN, 0, 0.5 - 0.5 / PATCH_MARGIN], [0, 1 / PATCH_MARGIN, 0.5 - 0.5 / PATCH_MARGIN]]
-        )
-    )
-    return (views.cut(to_view.then(wider), PATCH_SIDE) * 255).round().astype(np.uint8)
+    return (views.cut(widened(to_view, PATCH_MARGIN), PATCH_SIDE) * 255).round().astype(np.uint8)
 
 
 def view_of_patch(patch: NDArray[np.uint8], config: InputConfig, pose: Affine | None = None) -> FloatArray:

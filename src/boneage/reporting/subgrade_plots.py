@@ -1,0 +1,374 @@
+"""Figures of sub-grades: clusters of features, counts of grades, ages by sub-grade, and mean images.
+
+Series differ in marker or hatch, and in lightness, besides colour, so that they can be told apart in black
+and white.
+
+Source: paper 1, section IV, figures 4 to 8.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from textwrap import fill
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boneage.core.errors import ConfigError
+from boneage.core.types import FloatArray
+from boneage.metrics.bootstrap import Interval, bootstrap_interval
+from boneage.reporting.plots import png
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Ages = NDArray[np.float64]
+
+_PLAIN = "#3b4754"
+_MOST_COLUMNS, _MOST_INCHES = 4, 16.0
+_CHARACTERS_AN_INCH = 10.5
+"""Of a title's letters; a panel's are smaller."""
+_LAYERS = 12
+"""In which a panel's points are drawn; a label that is on top in each still hides little of the others."""
+_RARE = 0.05
+"""Share of the points below which a label is drawn last."""
+_COLOURS = ("#0a3d62", "#e0a526", "#b9487d", "#8fb8d0", "#4c8c4a", "#111111", "#b79bd6", "#e07a5f")
+_POINTS = tuple(zip(_COLOURS, "o^sDvPX*", strict=True))
+_BARS = (
+    ("#dfe7ee", "////"),
+    ("#0b5f8a", ""),
+    ("#e9a8c0", "...."),
+    ("#f3d58a", "xxxx"),
+    ("#a9c4a4", "----"),
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClusterPanel:
+    """The first two features of every image, (N, 2), and the grade or cluster each is in, (N,)."""
+
+    features: ArrayLike
+    labels: Sequence[str]
+
+
+def clusters_png(panels: Mapping[str, ClusterPanel], title: str = "", order: Sequence[str] = ()) -> bytes:
+    """Return a panel a clustering: every image's first two features, a marker a label, counts underneath.
+
+    A label has the same marker in every panel; each panel has a scale of its own, since features of another
+    length are another space.
+
+    Args:
+        panels: readable name, such as `after, 24 features` -> its features and labels.
+        title: shown above the figure.
+        order: the labels as they follow each other; without it, by the numbers in them: 5, 5_5, 6.
+
+    Source: paper 1, figures 4 to 7.
+
+    Raises:
+        ConfigError: no panel, features that are not finite (N, 2), not a label for each, a label that
+            `order` lacks, or more labels than can be told apart.
+    """
+    points = {name: _checked_points(name, panel) for name, panel in panels.items()}
+    labels = _ordered((label for panel in panels.values() for label in panel.labels), order)
+    _expect_some("panels", panels)
+    _expect_some("labels", labels, len(_POINTS))
+    figure, axes_of = _figure(panels, 3.6, 3.9, title)
+    for name, axes in axes_of.items():
+        _draw_clusters(axes, points[name], np.array(panels[name].labels), labels)
+    figure.supylabel("second feature", fontsize=9)
+    return png(figure)
+
+
+def distribution_png(
+    counts: Mapping[str, Mapping[str, Mapping[str, int]]], title: str = "", order: Sequence[str] = ()
+) -> bytes:
+    """Return a panel a group of hands: how many have each grade, a bar a series, its count above.
+
+    A grade that a series does not name has no bar; one that it names with 0 has a 0.
+
+    Args:
+        counts: panel, such as `boys` -> series, such as `before` -> grade -> hands.
+        title: shown above the figure.
+        order: the grades as they follow each other; without it, by the numbers in them: 5, 5_5, 6.
+
+    Source: paper 1, figure 8.
+
+    Raises:
+        ConfigError: no panel, series or grade, a count that is no whole number from 0, a grade that `order`
+            lacks, or more series than can be told apart.
+    """
+    from matplotlib.patches import Patch
+
+    series = list(dict.fromkeys(name for panel in counts.values() for name in panel))
+    grades = _ordered((grade for p in counts.values() for found in p.values() for grade in found), order)
+    _expect_some("panels", counts)
+    _expect_some("series", series, len(_BARS))
+    _expect_some("grades", grades)
+    _check_counts(counts)
+    figure, axes_of = _figure(
+        counts, max(3.2, 0.4 * len(grades) * (len(series) + 0.6)), 3.8, title, sharey=True
+    )
+    for panel, axes in axes_of.items():
+        _draw_counts(axes, counts[panel], series, grades)
+    figure.supylabel("hands", fontsize=9)
+    keys = [
+        Patch(facecolor=colour, hatch=hatch, edgecolor=_PLAIN, linewidth=0.7, label=name)
+        for name, (colour, hatch) in zip(series, _BARS, strict=False)
+    ]
+    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), fontsize=8, frameon=False)
+    return png(figure)
+
+
+def ages_png(
+    groups: Mapping[str, Mapping[str, ArrayLike]],
+    title: str = "",
+    unit: str = "months",
+    order: Sequence[str] = (),
+) -> bytes:
+    """Return a panel a sex: the bone ages of every sub-grade as points and a box, and their mean.
+
+    The mean is drawn with its 95% bootstrap interval, and both are printed under the sub-grade. A line joins
+    the means, so that a sub-grade out of order shows as a fall.
+
+    Args:
+        groups: panel, such as `boys` -> sub-grade -> (N,) bone ages.
+        title: shown above the figure.
+        unit: of the ages.
+        order: the sub-grades as they follow each other; without it, by the numbers in them: 5, 5_5, 6.
+
+    Raises:
+        ConfigError: no panel or sub-grade, one without ages, ages that are not finite (N,), or a sub-grade
+            that `order` lacks.
+    """
+    grades = _ordered((grade for found in groups.values() for grade in found), order)
+    _expect_some("panels", groups)
+    for panel, found in groups.items():
+        _expect_some(f"sub-grades of {panel!r}", found)
+    ages = {
+        panel: {grade: _checked_ages(f"{panel}, {grade}", values) for grade, values in found.items()}
+        for panel, found in groups.items()
+    }
+    figure, axes_of = _figure(groups, max(2.6, 1.35 * len(grades) + 0.3), 4.6, title, sharey=True)
+    for panel, axes in axes_of.items():
+        _draw_ages(axes, ages[panel], grades)
+    figure.supylabel(f"bone age ({unit})", fontsize=9)
+    handles, names = next(iter(axes_of.values())).get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", fontsize=8, frameon=False, handlelength=4)
+    return png(figure)
+
+
+def means_png(images: Mapping[str, FloatArray], title: str = "") -> bytes:
+    """Return the images in rows, bone bright, each with its label above and nothing else.
+
+    Args:
+        images: label, such as `5_5, n = 123` -> mean image, (H, W) in [0, 1].
+        title: shown above the figure.
+
+    Raises:
+        ConfigError: no image, or one that is not a finite (H, W) in [0, 1].
+    """
+    _expect_some("images", images)
+    for label, image in images.items():
+        # A comparison with nan is false, so the range refuses what is not finite as well.
+        if image.ndim != 2 or image.size == 0 or not ((image >= 0) & (image <= 1)).all():
+            raise ConfigError(
+                f"expected an image (H, W) with finite values in [0, 1] for {label!r}, got shape "
+                f"{image.shape}; average the crops before they are normalised for the network"
+            )
+    tallest = max(image.shape[0] / image.shape[1] for image in images.values())
+    figure, axes_of = _figure(images, 2.0, float(np.clip(2.0 * tallest, 0.8, 5.0)) + 0.3, title)
+    for label, axes in axes_of.items():
+        axes.imshow(images[label], cmap="gray", vmin=0.0, vmax=1.0)
+        axes.set_axis_off()
+    return png(figure)
+
+
+def _figure(
+    names: Collection[str], width: float, height: float, title: str, sharey: bool = False
+) -> tuple[Figure, dict[str, Axes]]:
+    """Return a figure of its own and a panel a name, each `width` x `height` inches, in rows."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(len(names), _MOST_COLUMNS, max(1, int(_MOST_INCHES / width)))
+    rows = -(-len(names) // columns)
+    # The common label of the vertical axes needs room beside a single panel.
+    whole = width * columns + 0.4
+    told = _wrapped(title, _CHARACTERS_AN_INCH * whole)
+    figure = Figure(
+        figsize=(whole, height * rows + 0.25 * (1 + told.count("\n"))), dpi=130, layout="constrained"
+    )
+    FigureCanvasAgg(figure)
+    figure.suptitle(told, fontsize=11, x=0.01, ha="left")
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
+    for axes in panels[len(names) :]:
+        axes.set_visible(False)
+    for axes, name in zip(panels, names, strict=False):
+        axes.set_title(_wrapped(name, 1.2 * _CHARACTERS_AN_INCH * width), fontsize=9, loc="left")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+    return figure, dict(zip(names, panels, strict=False))
+
+
+def _wrapped(text: str, characters: float) -> str:
+    """Return the text in lines of at most so many characters, `n = 123` and `sub-grade` unbroken."""
+    return fill(text.replace(" = ", "\u00a0=\u00a0"), int(characters), break_on_hyphens=False)
+
+
+def _draw_clusters(axes: Axes, points: Ages, present: NDArray[np.str_], labels: Sequence[str]) -> None:
+    area = float(np.clip(9000 / len(points), 7, 26))
+    shown = [(label, *style) for label, style in zip(labels, _POINTS, strict=False) if label in present]
+    for label, colour, marker in shown:
+        told = f"{label}, n = {(present == label).sum()}"
+        axes.scatter([], [], s=30, c=colour, marker=marker, label=told, linewidths=0)
+    # In layers of all labels, so that where clusters mix none hides the others; the rare ones last, on top.
+    _, kinds, counts = np.unique(present, return_inverse=True, return_counts=True)
+    rare = counts[kinds] < _RARE * len(points)
+    mixed = np.random.default_rng(0).permutation(len(points))
+    for rows in (*np.array_split(mixed[~rare[mixed]], _LAYERS), mixed[rare[mixed]]):
+        for label, colour, marker in shown:
+            x, y = points[rows[present[rows] == label]].T
+            axes.scatter(x, y, s=area, c=colour, marker=marker, edgecolors="white", linewidths=0.3)
+    axes.grid(color="#e4eaef")
+    axes.ticklabel_format(scilimits=(-3, 4))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.get_offset_text().set_fontsize(8)
+    axes.set_xlabel("first feature", fontsize=9)
+    axes.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.16),
+        ncols=min(3, len(shown)),
+        fontsize=8,
+        frameon=False,
+        handletextpad=0.2,
+        columnspacing=1.2,
+    )
+
+
+def _draw_counts(
+    axes: Axes, counts: Mapping[str, Mapping[str, int]], series: Sequence[str], grades: Sequence[str]
+) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    width = 0.84 / len(series)
+    for number, (name, (colour, hatch)) in enumerate(zip(series, _BARS, strict=False)):
+        found = counts.get(name, {})
+        at = np.array([place for place, grade in enumerate(grades) if grade in found])
+        heights = [found[grade] for grade in grades if grade in found]
+        shift = (number - (len(series) - 1) / 2) * width
+        bars = axes.bar(
+            at + shift, heights, 0.92 * width, color=colour, hatch=hatch, edgecolor=_PLAIN, linewidth=0.7
+        )
+        axes.bar_label(bars, fmt="%d", fontsize=7.5, padding=1.5)
+    axes.set_xticks(range(len(grades)), grades)
+    axes.set_xlim(-0.6, len(grades) - 0.4)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.margins(y=0.1)
+    axes.grid(axis="y", color="#e4eaef")
+    axes.set_xlabel("grade", fontsize=9)
+
+
+def _draw_ages(axes: Axes, ages: Mapping[str, Ages], grades: Sequence[str]) -> None:
+    """Draw every sub-grade's ages: points on the left of its place, a box on it, the mean on the right."""
+    rng = np.random.default_rng(0)
+    places = [place for place, grade in enumerate(grades) if grade in ages]
+    found = [ages[grades[place]] for place in places]
+    for place, values in zip(places, found, strict=True):
+        across = place - 0.25 + rng.uniform(-0.1, 0.1, len(values))
+        axes.plot(across, values, ".", markersize=4, alpha=0.5, color="#7e93a3", markeredgewidth=0)
+    axes.boxplot(
+        found,
+        positions=places,
+        widths=0.2,
+        showfliers=False,
+        patch_artist=True,
+        manage_ticks=False,
+        boxprops={"facecolor": "#e4eaef", "edgecolor": _PLAIN},
+        medianprops={"color": _PLAIN},
+        whiskerprops={"color": _PLAIN},
+        capprops={"color": _PLAIN},
+    )
+    means = [bootstrap_interval(values) for values in found]
+    axes.errorbar(
+        np.array(places) + 0.25,
+        [mean.estimate for mean in means],
+        [[mean.estimate - mean.low for mean in means], [mean.high - mean.estimate for mean in means]],
+        fmt="D--",
+        color="#b3446c",
+        linewidth=1,
+        elinewidth=1.5,
+        markersize=4,
+        capsize=5,
+        label="mean and its 95% interval",
+    )
+    told = dict.fromkeys(grades, "n = 0")
+    told |= {grades[at]: _told(len(v), mean) for at, v, mean in zip(places, found, means, strict=True)}
+    axes.set_xticks(range(len(grades)), [f"{grade}\n{text}" for grade, text in told.items()], fontsize=8)
+    axes.set_xlim(-0.55, len(grades) - 0.45)
+    axes.grid(axis="y", color="#e4eaef")
+    axes.set_xlabel("sub-grade, number of hands,\nmean age and its 95% interval", fontsize=9)
+
+
+def _told(hands: int, mean: Interval) -> str:
+    """Return a sub-grade's count and mean; of a single hand there is no interval to print."""
+    reach = f"({mean.low:.1f} to {mean.high:.1f})" if hands > 1 else "(one hand)"
+    return f"n = {hands}\n{mean.estimate:.1f}\n{reach}"
+
+
+def _ordered(labels: Iterable[str], order: Sequence[str]) -> list[str]:
+    """Return the labels once each, as they follow in `order`, or else by the numbers in them.
+
+    Raises:
+        ConfigError: `order` lacks a label.
+    """
+    present = dict.fromkeys(labels)
+    if not order:
+        return sorted(present, key=lambda label: [int(digits) for digits in re.findall(r"\d+", label)])
+    if missing := [label for label in present if label not in order]:
+        raise ConfigError(
+            f"expected every label in the order {', '.join(order)}, got {', '.join(missing)} besides; add it"
+        )
+    return [label for label in dict.fromkeys(order) if label in present]
+
+
+def _checked_points(name: str, panel: ClusterPanel) -> Ages:
+    points = np.asarray(panel.features, dtype=np.float64)
+    wrong = points.ndim != 2 or points.shape[1] != 2 or not len(points) or len(points) != len(panel.labels)
+    if wrong or not np.isfinite(points).all():
+        raise ConfigError(
+            f"expected finite features (N, 2) and N labels for {name!r}, got shape {points.shape} and "
+            f"{len(panel.labels)} labels; give the first two features of every labelled image"
+        )
+    return points
+
+
+def _checked_ages(name: str, values: ArrayLike) -> Ages:
+    ages = np.asarray(values, dtype=np.float64)
+    if ages.ndim != 1 or not len(ages) or not np.isfinite(ages).all():
+        raise ConfigError(
+            f"expected finite ages (N,) for {name!r}, got shape {ages.shape}; "
+            "leave out hands without an age, and sub-grades without hands"
+        )
+    return ages
+
+
+def _check_counts(counts: Mapping[str, Mapping[str, Mapping[str, int]]]) -> None:
+    for panel, series in counts.items():
+        _expect_some(f"series of {panel!r}", series)
+        for name, found in series.items():
+            for grade, count in found.items():
+                if not (np.isfinite(count) and count >= 0 and count == int(count)):
+                    raise ConfigError(
+                        f"expected a whole number from 0 for {panel!r}, {name!r}, grade {grade!r}, "
+                        f"got {count}; count the hands"
+                    )
+
+
+def _expect_some(what: str, found: Collection[object], most: int = 100) -> None:
+    if not 0 < len(found) <= most:
+        raise ConfigError(f"expected 1 to {most} {what} to draw, got {len(found)}; choose what is compared")
