@@ -24,7 +24,7 @@ BENCH_FLAGS ?=
 WEIGHTS ?= ../shared/weights
 MARKED ?= ../shared/data
 RUNS ?= runs
-VERSION ?= 1.2.0
+VERSION ?= 1.3.0
 
 .PHONY: help demo test check format bench bundle wheel clean
 
@@ -82,7 +82,11 @@ bundle: $(VENV)/installed-dev ## train the shipped bundle anew (hours on two cor
 	$(BIN)/boneage train age_intervals --config shipped --data $(DATA)/labels.csv --out $(RUNS)/intervals --resume \
 	  --finder $(RUNS)/finder --set network.pretrained=$(WEIGHTS)/resnetv2_50.imagenet.stages_1_to_3.safetensors \
 	  --set network.start_from=$(RUNS)/intervals-first
+	$(BIN)/boneage train radius_subgrades --config shipped --data $(DATA)/labels.csv --out $(RUNS)/radius --resume \
+	  --finder $(RUNS)/finder --set scores.pretrained=$(WEIGHTS)/mobilenetv2_100.imagenet.timm_pad_same.safetensors \
+	  --set grades.table=$(RUNS)/grades/oof_grades.csv --set grades.given=rus_chn
 	$(BIN)/boneage bundle $(RUNS)/finder $(RUNS)/age --grades $(RUNS)/grades --intervals $(RUNS)/intervals \
+	  --radius-subgrades $(RUNS)/radius \
 	  --out src/boneage/bundles/standard --version $(VERSION) \
 	  --data '1,226 training radiographs of the RSNA Pediatric Bone Age Challenge 2017 (non-commercial research)'
 

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boneage.core.errors import ConfigError
-from boneage.core.types import Affine, AgeDistribution, Findings, Notice, Radiograph, Region, Sex
+from boneage.core.types import (
+    Affine,
+    AgeDistribution,
+    Findings,
+    Notice,
+    Radiograph,
+    RadiusSubgrade,
+    Region,
+    Sex,
+)
 
 POINTS = np.array([[0.0, 0.0], [5.0, 3.0], [-7.5, 100.25]])
 NUMBERS = st.floats(-100, 100)
@@ -113,3 +122,12 @@ def test_edges_and_probabilities_must_belong_together(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         AgeDistribution(edges, probabilities)
+
+
+@pytest.mark.parametrize(
+    ("subgrade", "between"), [(5.0, None), (5.5, (5, 6)), (6.25, (6, 7)), (6.99, (6, 7)), (0.5, (0, 1))]
+)
+def test_a_sub_grade_lies_between_its_whole_neighbours(
+    subgrade: float, between: tuple[int, int] | None
+) -> None:
+    assert RadiusSubgrade(5, subgrade, "name", 60.0).between == between

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from radius_fakes import pair_model, subgrader, write_run
 
 from boneage.core.errors import ConfigError
 from boneage.core.types import Sex
@@ -19,6 +20,7 @@ from boneage.inference.bundle import Bundle
 from boneage.inference.conclude import half_width
 from boneage.inference.out_of_fold import OutOfFold, correct, cross_interval, measure, read_oof
 from boneage.metrics.conformal import fit_line, fit_scale
+from boneage.recipes.radius_subgrades.subgrades import Subgrader
 
 
 def simulated(count: int = 300, folds: int = 5, slope: float = 1.25) -> OutOfFold:
@@ -319,7 +321,7 @@ def test_an_extended_bundle_is_the_one_made_of_all_runs(
     about = {"name": "trial", "version": "1", "data": "drawn", "grades_run": grades}
     old = assemble(*runs, tmp_path / "old", **about)  # type: ignore[arg-type]
     whole = assemble(*runs, tmp_path / "whole", intervals_run=intervals, **about)  # type: ignore[arg-type]
-    made = extend(old, intervals, tmp_path / "made", version="2")
+    made = extend(old, tmp_path / "made", intervals_run=intervals, version="2")
     assert made.name == "trial 2" and made.manifest["data"] == "drawn"
     for key in ("method", "methods", "graphs", "files", "localiser", "images"):
         assert made.manifest[key] == whole.manifest[key], key
@@ -337,10 +339,10 @@ def test_a_bundle_is_extended_in_its_own_place_and_again(
     runs: tuple[Path, Path], intervals: Path, tmp_path: Path
 ) -> None:
     bundle = assembled(runs, tmp_path / "out")
-    once = extend(bundle, intervals, bundle.path, version="2", data="other hands")
+    once = extend(bundle, bundle.path, intervals_run=intervals, version="2", data="other hands")
     assert once.path == bundle.path and Bundle.load(bundle.path).name == "trial 2"
     (intervals / "graph.onnx").write_bytes(b"newer")
-    again = extend(once, intervals, bundle.path, version="3")
+    again = extend(once, bundle.path, intervals_run=intervals, version="3")
     assert again.graph("age_intervals").read_bytes() == b"newer"
     assert again.manifest["data"] == "other hands"
     assert again.manifest["combination"]["weights"] == pytest.approx(once.manifest["combination"]["weights"])
@@ -381,7 +383,7 @@ def test_what_does_not_belong_to_the_bundle_does_not_extend_it(
     bundle = assembled(runs, tmp_path / "out")
     spoil(intervals)
     with pytest.raises(ConfigError, match=said):
-        extend(bundle, intervals, tmp_path / "made", version="2")
+        extend(bundle, tmp_path / "made", intervals_run=intervals, version="2")
     assert not (tmp_path / "made").exists()
 
 
@@ -391,7 +393,7 @@ def test_a_bundle_whose_table_lacks_a_method_is_not_extended(
     bundle = assembled(runs, tmp_path / "out")
     write_oof(bundle.path / "oof.csv", simulated())
     with pytest.raises(ConfigError, match="no column 'hand_regression'"):
-        extend(bundle, intervals, tmp_path / "made", version="2")
+        extend(bundle, tmp_path / "made", intervals_run=intervals, version="2")
 
 
 def test_a_gain_that_chance_explains_earns_no_weight(runs: tuple[Path, Path], tmp_path: Path) -> None:
@@ -404,3 +406,122 @@ def test_a_gain_that_chance_explains_earns_no_weight(runs: tuple[Path, Path], tm
     assert tried["difference_months"]["low"] < tried["difference_months"]["estimate"] < 0
     assert tried["difference_months"]["high"] >= 0
     assert bundle.manifest["combination"]["weights"] == {"hand_regression": 1.0}
+
+
+SUBGRADES = "radius_subgrades"
+
+
+@pytest.fixture
+def graded(runs: tuple[Path, Path], grades: Path, tmp_path: Path) -> Bundle:
+    """A bundle that grades bones."""
+    return assemble(*runs, tmp_path / "graded", grades_run=grades, name="trial", version="1", data="drawn")
+
+
+@pytest.fixture
+def subgrades(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "subgrades")
+
+
+def test_sub_grades_alone_leave_every_figure_as_it_was(
+    graded: Bundle, subgrades: Path, tmp_path: Path
+) -> None:
+    made = extend(graded, tmp_path / "made", subgrades_run=subgrades, version="2")
+    new = {"radius_subgrades": "radius_subgrades.npz", "radius_means": "radius_means.npz"}
+    assert made.manifest["files"] == {**graded.manifest["files"], **new} and made.name == "trial 2"
+    for key in graded.manifest.keys() - {"version", "files", "checksums"}:
+        assert made.manifest[key] == graded.manifest[key], key
+    assert made.manifest.keys() - graded.manifest.keys() == {SUBGRADES}
+    kept = {name: made.manifest["checksums"][name] for name in graded.manifest["checksums"]}
+    assert kept == graded.manifest["checksums"], "the out-of-fold table too"
+    assert made.file("radius_means").read_bytes() == (subgrades / "means.npz").read_bytes()
+
+
+def test_the_manifest_says_what_the_sub_grades_are_made_of(
+    graded: Bundle, subgrades: Path, tmp_path: Path
+) -> None:
+    made = extend(graded, tmp_path / "made", subgrades_run=subgrades, version="2")
+    settings = made.manifest[SUBGRADES]
+    pairs = [(pair["grades"], pair["refusal"]) for pair in settings["pairs"]]
+    assert pairs == [([5, 6], ""), ([6, 7], "nothing rises")]
+    assert settings["crops"] == 30 and settings["scores"]["paper"]["male"] == {"5_5": 65.5}
+    assert settings["evidence"] == [{"sizes": [9, 8, 13]}]
+    assert settings["out_of_fold"] == {"5": 1, "5_5": 2, "6": 1, "10": 1}
+    weights = settings["configuration"]["scores"]["pretrained"]
+    assert weights.keys() == {"file", "sha256"} and weights["file"] == "weights.safetensors"
+    loaded = Subgrader.load(made.file(SUBGRADES), settings)
+    assert [pair.subgrades for pair in loaded.pairs] == [(5.5,), ()]
+
+
+def test_sub_grades_and_intervals_may_come_together_or_one_after_the_other(
+    graded: Bundle, intervals: Path, subgrades: Path, runs: tuple[Path, Path], grades: Path, tmp_path: Path
+) -> None:
+    both = extend(graded, tmp_path / "both", intervals_run=intervals, subgrades_run=subgrades, version="2")
+    first = extend(graded, tmp_path / "first", subgrades_run=subgrades, version="2")
+    then = extend(first, tmp_path / "then", intervals_run=intervals, version="2")
+    last = extend(graded, tmp_path / "last", intervals_run=intervals, version="2")
+    after = extend(last, tmp_path / "after", subgrades_run=subgrades, version="2")
+    assert both.manifest == then.manifest == after.manifest
+    about = {"name": "trial", "version": "2", "data": "drawn", "grades_run": grades}
+    whole = assemble(*runs, tmp_path / "whole", intervals_run=intervals, subgrades_run=subgrades, **about)  # type: ignore[arg-type]
+    for key in ("methods", "graphs", "files", SUBGRADES):
+        assert whole.manifest[key] == both.manifest[key], key
+
+
+def test_newer_sub_grades_take_the_place_of_older_ones(
+    graded: Bundle, subgrades: Path, tmp_path: Path
+) -> None:
+    made = extend(graded, tmp_path / "made", subgrades_run=subgrades, version="2")
+    newer = write_run(tmp_path / "newer", subgrader(pair_model((5, 6), 0.5)))
+    again = extend(made, made.path, subgrades_run=newer, version="3")
+    assert [pair["grades"] for pair in again.manifest[SUBGRADES]["pairs"]] == [[5, 6]]
+    assert again.file(SUBGRADES).read_bytes() == (newer / "subgrades.npz").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["subgrades.npz", "subgrades.json", "means.npz", "config.json", "oof.csv"])
+def test_half_a_run_of_sub_grades_extends_nothing(
+    graded: Bundle, subgrades: Path, tmp_path: Path, name: str
+) -> None:
+    (subgrades / name).unlink()
+    with pytest.raises(ConfigError, match=name):
+        extend(graded, tmp_path / "made", subgrades_run=subgrades, version="2")
+    assert not (tmp_path / "made").exists()
+
+
+def other_model(run: Path) -> None:
+    subgrader(pair_model((5, 6), 0.5)).save(run / "subgrades.npz")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        other_model,
+        lambda run: (run / "subgrades.json").write_text("{"),
+        lambda run: (run / "means.npz").write_bytes(b"no arrays"),
+        lambda run: (run / "oof.csv").write_text("id\n1\n"),
+    ],
+    ids=["other model", "no JSON", "no means", "no column"],
+)
+def test_files_that_do_not_belong_together_extend_nothing(
+    graded: Bundle, subgrades: Path, tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    spoil(subgrades)
+    with pytest.raises(ConfigError, match="no whole run of radius_subgrades"):
+        extend(graded, tmp_path / "made", subgrades_run=subgrades, version="2")
+    assert not (tmp_path / "made").exists()
+
+
+def test_sub_grades_need_a_method_that_grades(
+    runs: tuple[Path, Path], subgrades: Path, tmp_path: Path
+) -> None:
+    about = {"name": "trial", "version": "1", "data": "drawn"}
+    with pytest.raises(ConfigError, match="--grades"):
+        assemble(*runs, tmp_path / "out", subgrades_run=subgrades, **about)
+    bundle = assembled(runs, tmp_path / "out")
+    with pytest.raises(ConfigError, match="--grades"):
+        extend(bundle, tmp_path / "made", subgrades_run=subgrades, version="2")
+
+
+def test_a_bundle_is_not_extended_by_nothing(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    bundle = assembled(runs, tmp_path / "out")
+    with pytest.raises(ConfigError, match="give one"):
+        extend(bundle, tmp_path / "made", version="2")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -23,7 +23,7 @@ from boneage.core.errors import EXIT_CODES, BoneAgeError, ConfigError, ExitCode
 from boneage.core.runtime import DEFAULT_RUNTIME
 
 if TYPE_CHECKING:
-    from boneage.core.types import AgeDistribution, Assessment, Region, Sex
+    from boneage.core.types import AgeDistribution, Assessment, RadiusSubgrade, Region, Sex
     from boneage.inference.assess import Assessor
     from boneage.inference.growth import Measurements
     from boneage.reporting.tabular import Failure
@@ -68,6 +68,9 @@ def assess(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list, an object an image.")] = False,
     report: Annotated[Path | None, typer.Option(help="Write an HTML report of all images here.")] = None,
+    radius_subgrades: Annotated[
+        bool, typer.Option("--radius-subgrades", help="Tell the radius' sub-grade of CHN too, as 5_5.")
+    ] = False,
     localise: Annotated[
         Literal["fast", "dfc"],
         typer.Option(help="Find the hand by the shipped net, or by clustering (slow)."),
@@ -91,7 +94,7 @@ def assess(
         known_sex, age_months, len(images), height_cm, weight_kg, father_cm, mother_cm, menarche
     )
     try:
-        assessor = _load(bundle, localise, runtime, threads)
+        assessor = _load(bundle, localise, runtime, threads, radius_subgrades)
     except BoneAgeError as error:
         if as_json:
             _print_records([_failure(path, error) for path in images])
@@ -164,11 +167,19 @@ def check_report(report: Path | None) -> None:
         )
 
 
-def _load(bundle: Path | None, localise: str, runtime: str, threads: int | None) -> Assessor:
+def _load(
+    bundle: Path | None, localise: str, runtime: str, threads: int | None, radius_subgrades: bool
+) -> Assessor:
     from boneage.inference.assess import Assessor
     from boneage.inference.bundle import Bundle
 
-    return Assessor(Bundle.load(bundle), localise=localise, runtime=runtime, threads=threads)
+    return Assessor(
+        Bundle.load(bundle),
+        localise=localise,
+        runtime=runtime,
+        threads=threads,
+        radius_subgrades=radius_subgrades,
+    )
 
 
 def _read_all(images: Sequence[Path], assessor: Assessor, patient: _Patient, with_report: bool) -> _Outcome:
@@ -270,6 +281,8 @@ def _print_details(assessments: Sequence[Assessment]) -> None:
             _print_intervals(assessment.distribution)
         if assessment.regions:
             _print_grades(assessment)
+        if assessment.radius_subgrade is not None:
+            _print_radius(assessment.radius_subgrade, assessment.scores)
         _print_growth(assessment)
 
 
@@ -311,6 +324,13 @@ def _grades(region: Region) -> dict[str, str]:
         name: TW3_STAGES[round(grade)] if name == "tw3" else f"{grade:g}"
         for name, grade in region.grades.items()
     }
+
+
+def _print_radius(radius: RadiusSubgrade, scores: Mapping[str, Mapping[str, Any]]) -> None:
+    from boneage.reporting.radius_section import radius_words, totals_words
+
+    totals = totals_words(radius, scores)
+    typer.echo(f"\nRadius: {radius_words(radius)}" + (f"; {totals}" if totals else ""))
 
 
 def _print_growth(assessment: Assessment) -> None:

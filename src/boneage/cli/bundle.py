@@ -32,9 +32,16 @@ def bundle(
             metavar="RUN", help="A run of age_intervals on the same folds; without it, no intervals."
         ),
     ] = None,
+    radius_subgrades: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="A run of radius_subgrades; without it, no sub-grades."),
+    ] = None,
     extend: Annotated[
         Path | None,
-        typer.Option(metavar="BUNDLE", help="Add --intervals to this bundle, in place of the runs."),
+        typer.Option(
+            metavar="BUNDLE",
+            help="Add --intervals or --radius-subgrades or both to this bundle, in place of the runs.",
+        ),
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="The bundle's name; default: standard, or the extended one's.")
@@ -48,9 +55,21 @@ def bundle(
     from boneage.inference.bundle import Bundle
 
     if extend is not None:
-        if intervals is None or finder_run is not None or grades is not None:
-            raise ConfigError("--extend takes a bundle and --intervals, and no other run: give these two")
-        made = assemble.extend(Bundle.load(extend), intervals, out, version=version, name=name, data=data)
+        given = intervals is not None or radius_subgrades is not None
+        if not given or finder_run is not None or grades is not None:
+            raise ConfigError(
+                "--extend takes a bundle and --intervals or --radius-subgrades or both, and no other run: "
+                "give these"
+            )
+        made = assemble.extend(
+            Bundle.load(extend),
+            out,
+            intervals_run=intervals,
+            subgrades_run=radius_subgrades,
+            version=version,
+            name=name,
+            data=data,
+        )
     elif finder_run is None or age_run is None or data is None:
         raise ConfigError(
             "a bundle is made of FINDER_RUN, AGE_RUN and --data: give them, or a bundle to --extend"
@@ -62,6 +81,7 @@ def bundle(
             out,
             grades_run=grades,
             intervals_run=intervals,
+            subgrades_run=radius_subgrades,
             name=name or "standard",
             version=version,
             data=data,

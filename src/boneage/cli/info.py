@@ -98,7 +98,19 @@ def _summary(bundle: dict[str, Any]) -> dict[str, Any]:
                 f"{found['accuracy']:.0%} (within one interval {found['within_one_interval']:.0%}), "
                 f"out of fold, {found['count']} images"
             )
+    if "radius_subgrades" in bundle:
+        told["radius_subgrades"] = _subgrades(bundle["radius_subgrades"])
     return told
+
+
+def _subgrades(settings: dict[str, Any]) -> str:
+    """Return between which grades of CHN the radius has sub-grades, and from how many radii that is known."""
+    found = {" and ".join(map(str, pair["grades"])): pair["refusal"] for pair in settings["pairs"]}
+    words = [
+        f"none between {pair} ({refusal})" if refusal else f"between {pair}"
+        for pair, refusal in found.items()
+    ]
+    return f"{', '.join(words)}; learnt from {settings['crops']} radii"
 
 
 def _lines(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from boneage.cli.train import check_overrides, locator, run_recipe
 from boneage.core.errors import ConfigError
 
 PAPERS = {
+    "1": "boneage.recipes.radius_subgrades.reproduce:reproduce",
     "3": "boneage.recipes.graded_regions.reproduce:reproduce",
     "4": "boneage.recipes.hand_regression.reproduce:reproduce",
     "5": "boneage.recipes.age_intervals.reproduce:reproduce",
@@ -19,9 +20,9 @@ PAPERS = {
 
 
 def reproduce(
-    paper: Annotated[str, typer.Argument(metavar="PAPER", help="Number of the paper: 3, 4 or 5.")],
+    paper: Annotated[str, typer.Argument(metavar="PAPER", help="Number of the paper: 1, 3, 4 or 5.")],
     data: Annotated[
-        Path, typer.Option(help="Manifest with path,sex,bone_age_months; for 3 also graded crops.")
+        Path, typer.Option(help="Manifest with path,sex,bone_age_months; for 1 and 3 also graded crops.")
     ],
     out: Annotated[Path, typer.Option(help="Folder of the tables and figures.")],
     overrides: Annotated[

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def score(
-    standard: Annotated[str, typer.Argument(metavar="STANDARD", help="rus-chn, tw3, tw3-c-rus or chn.")],
+    standard: Annotated[
+        str, typer.Argument(metavar="STANDARD", help="rus-chn, tw3, tw3-c-rus, chn or chn-radius-subgraded.")
+    ],
     grades: Annotated[
         list[str], typer.Argument(metavar="BONE=GRADE", help="As radius=7, ulna=6.5; tw3 also radius=F.")
     ],

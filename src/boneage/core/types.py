@@ -6,6 +6,7 @@ Every value is immutable. Boxes are (x0, y0, x1, y1) in source pixels, end-exclu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -237,6 +238,53 @@ class AgeDistribution:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class MeanRadius:
+    """The mean view of many children's radii of one grade or sub-grade.
+
+    Args:
+        grade: of CHN; 5.5 is the sub-grade between 5 and 6.
+        name: the grade as people write it, `5` or `5_5`.
+        image: (S, S) uint8, bone bright.
+        count: radii in it.
+    """
+
+    grade: float
+    name: str
+    image: NDArray[np.uint8]
+    count: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RadiusSubgrade:
+    """The radius' grade of CHN, told more finely where it lies between two whole ones.
+
+    Args:
+        grade: the whole grade, from the bones' grader.
+        subgrade: 5.5 where the radius lies between 5 and 6; else the whole grade.
+        name: the sub-grade as people write it, `5_5` or `5`.
+        score: the sub-grade's, in the table of the child's sex.
+        position: pair of grades, as `5-6` -> how far on the way from the mean of the lower one (0) to that
+            of the higher one (1) the radius lies; of the pairs that have the whole grade.
+        view: (S, S) in [0, 1], what the sub-grade was told from; None where there is no such view.
+        means: mean views of the grades and sub-grades beside it, ascending; they are framed as `view` is.
+    """
+
+    grade: int
+    subgrade: float
+    name: str
+    score: float
+    position: Mapping[str, float] = field(default_factory=_empty)
+    view: FloatArray | None = None
+    means: tuple[MeanRadius, ...] = ()
+
+    @property
+    def between(self) -> tuple[int, int] | None:
+        """The whole grades that the radius lies between, None where it has a whole one."""
+        lower = math.floor(self.subgrade)
+        return None if lower == self.subgrade else (lower, lower + 1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Assessment:
     """The product's answer for one radiograph; every report is a pure function of it.
 
@@ -248,6 +296,7 @@ class Assessment:
         scores: standard -> `total`, `age_months` and what belongs to them (`recipes.graded_regions.grades`).
         growth: `sd_score` and `adult_heights`, where age and measurements allow them (`inference.growth`).
         distribution: by the bundle's interval classifier, where it has one.
+        radius_subgrade: where it was asked for, and the radius has a grade.
     """
 
     path: str
@@ -264,3 +313,4 @@ class Assessment:
     warnings: tuple[Notice, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=_empty)
     distribution: AgeDistribution | None = None
+    radius_subgrade: RadiusSubgrade | None = None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,9 +15,12 @@ import numpy as np
 
 from boneage import __version__
 from boneage.core.errors import ConfigError
-from boneage.inference.bundle import Bundle, checksum, write_bundle
+from boneage.inference.bundle import Bundle, write_bundle
 from boneage.inference.combine import cross_fit, fit_weights
 from boneage.inference.out_of_fold import Answer, OutOfFold, Vector, correct, read_oof, write_oof
+from boneage.inference.radius_subgrading import SUBGRADES
+from boneage.inference.run_files import configuration_of, require
+from boneage.inference.subgrade_parts import subgrade_files, subgrade_settings
 from boneage.metrics.bootstrap import mean_absolute, paired_difference
 from boneage.metrics.classification import (
     accuracy,
@@ -45,12 +48,14 @@ class Parts:
         methods: method -> its settings in the manifest.
         files: name in the bundle -> file; a graph's and a model's stem is its role.
         localiser: configuration of the hand finder.
+        more: what else the manifest says, by key; it changes no age.
     """
 
     answers: Mapping[str, Answer]
     methods: Mapping[str, Mapping[str, Any]]
     files: Mapping[str, Path]
     localiser: Any
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     def adding(self, name: str, run: Path, answer: Answer, settings: Mapping[str, Any]) -> Parts:
         """Return the parts with one method more, from its run."""
@@ -61,6 +66,15 @@ class Parts:
             files={**self.files, f"{name}.onnx": run / "graph.onnx"},
         )
 
+    def subgrading(self, run: Path) -> Parts:
+        """Return the parts with the radius' sub-grades of a run, in place of older ones."""
+        _expect_grades(self.methods)
+        return replace(
+            self,
+            files={**self.files, **subgrade_files(run)},
+            more={**self.more, SUBGRADES: subgrade_settings(run)},
+        )
+
 
 def assemble(
     finder_run: Path,
@@ -69,6 +83,7 @@ def assemble(
     *,
     grades_run: Path | None = None,
     intervals_run: Path | None = None,
+    subgrades_run: Path | None = None,
     name: str,
     version: str,
     data: str,
@@ -81,73 +96,85 @@ def assemble(
         out: the bundle's folder.
         grades_run: folder of a `graded_regions` run on the same folds; None makes a bundle without grades.
         intervals_run: folder of an `age_intervals` run on the same folds; None makes one without intervals.
+        subgrades_run: folder of a `radius_subgrades` run; None makes one without sub-grades.
         name: the bundle's name.
         version: the bundle's version.
         data: what it was trained on and on what terms, one sentence.
 
     Raises:
-        ConfigError: a run is not complete, or the runs do not share their folds.
+        ConfigError: a run is not complete, or the runs do not share their folds; sub-grades without grades.
     """
-    _require(finder_run, "config.json", "graph.onnx")
+    require(finder_run, "config.json", "graph.onnx")
     for run in filter(None, (age_run, grades_run, intervals_run)):
-        _require(run, "config.json", "folds.csv", "graph.onnx", OUT_OF_FOLD)
+        require(run, "config.json", "folds.csv", "graph.onnx", OUT_OF_FOLD)
     files = {"hand_finder.onnx": finder_run / "graph.onnx", "folds.csv": age_run / "folds.csv"}
     if (finder_run / HAND_MODEL).is_file():
         files[HAND_MODEL] = finder_run / HAND_MODEL
-    parts = Parts({}, {}, files, _configuration(finder_run)).adding(DIRECT, age_run, *_corrected(age_run))
+    parts = Parts({}, {}, files, configuration_of(finder_run)).adding(DIRECT, age_run, *_corrected(age_run))
     if grades_run is not None:
         parts = parts.adding(GRADED, grades_run, *_graded(grades_run))
     if intervals_run is not None:
         parts = parts.adding(INTERVALS, intervals_run, *_intervals(intervals_run))
+    if subgrades_run is not None:
+        parts = parts.subgrading(subgrades_run)
     return _write(parts, out, {"name": name, "version": version, "data": data})
 
 
 def extend(
     bundle: Bundle,
-    intervals_run: Path,
     out: Path,
     *,
+    intervals_run: Path | None = None,
+    subgrades_run: Path | None = None,
     version: str,
     name: str | None = None,
     data: str | None = None,
 ) -> Bundle:
-    """Write a bundle again with a run of age intervals, which takes the place of an older one.
+    """Write a bundle again with runs of age intervals or sub-grades, which take the place of older ones.
 
-    The other methods keep their graphs and settings; how all are joined is fitted anew, to the ages in
-    the bundle's own out-of-fold table.
+    The other methods keep their graphs and settings. With age intervals, how all are joined is fitted anew,
+    to the ages in the bundle's own out-of-fold table; sub-grades alone leave the table and the fit as they
+    are, so that every age stays the same.
 
     Args:
         bundle: the one to extend; it is not changed, unless `out` is its folder.
-        intervals_run: folder of an `age_intervals` run on the bundle's folds.
         out: the new bundle's folder.
+        intervals_run: folder of an `age_intervals` run on the bundle's folds; None keeps what there is.
+        subgrades_run: folder of a `radius_subgrades` run; None keeps what there is.
         version: the new bundle's version.
         name: the new bundle's name; None keeps it.
         data: what it was trained on and on what terms; None keeps what the bundle says.
 
     Raises:
-        ConfigError: the run is not complete, or does not share the bundle's folds; the bundle holds no
-            out-of-fold ages of its methods.
+        ConfigError: neither run is given; a run is not complete, or does not share the bundle's folds; the
+            bundle holds no out-of-fold ages of its methods, or gets sub-grades and grades no bones.
     """
-    _require(intervals_run, "config.json", "folds.csv", "graph.onnx", OUT_OF_FOLD)
-    parts = _parts_of(bundle).adding(INTERVALS, intervals_run, *_intervals(intervals_run))
     said = {
         "name": name or bundle.manifest["name"],
         "version": version,
         "data": data or bundle.manifest["data"],
     }
-    return _write(parts, out, said)
+    if intervals_run is not None:
+        require(intervals_run, "config.json", "folds.csv", "graph.onnx", OUT_OF_FOLD)
+        parts = _parts_of(bundle).adding(INTERVALS, intervals_run, *_intervals(intervals_run))
+        return _write(parts if subgrades_run is None else parts.subgrading(subgrades_run), out, said)
+    if subgrades_run is None:
+        raise ConfigError("a bundle is extended by a run of age_intervals or of radius_subgrades: give one")
+    return _write_subgraded(bundle, subgrades_run, out, said)
 
 
 def _parts_of(bundle: Bundle) -> Parts:
     """Return what a bundle is made of, its interval classifier excepted."""
-    kept = {name: part for name, part in bundle.manifest["methods"].items() if name != INTERVALS}
+    manifest = bundle.manifest
+    kept = {name: part for name, part in manifest["methods"].items() if name != INTERVALS}
     table = bundle.path / OUT_OF_FOLD
-    tables = {name: read_oof(table, name) for name in dict.fromkeys((bundle.manifest["method"], *kept))}
+    tables = {name: read_oof(table, name) for name in dict.fromkeys((manifest["method"], *kept))}
     return Parts(
         answers={name: Answer.of(oof, oof.predicted) for name, oof in tables.items()},
         methods=kept,
-        files={name: bundle.path / name for name in bundle.manifest["checksums"] if name != OUT_OF_FOLD},
-        localiser=bundle.manifest["localiser"],
+        files={name: bundle.path / name for name in manifest["checksums"] if name != OUT_OF_FOLD},
+        localiser=manifest["localiser"],
+        more={key: manifest[key] for key in (SUBGRADES,) if key in manifest},
     )
 
 
@@ -159,8 +186,7 @@ def _write(parts: Parts, out: Path, said: Mapping[str, str]) -> Bundle:
     manifest = {
         "name": said["name"],
         "version": said["version"],
-        "made": date.today().isoformat(),
-        "made_with": f"boneage {__version__}",
+        **_made(),
         "data": said["data"],
         "images": len(answer.oof.ids),
         "intended_use": "research use only; not a medical device",
@@ -168,13 +194,38 @@ def _write(parts: Parts, out: Path, said: Mapping[str, str]) -> Bundle:
         "methods": parts.methods,
         **({"combination": combination} if combination else {}),
         "localiser": parts.localiser,
-        "graphs": {Path(file).stem: file for file in parts.files if file.endswith(".onnx")},
-        "files": {Path(file).stem: file for file in parts.files if file.endswith(".npz")},
+        **parts.more,
+        "graphs": _roles(parts.files, ".onnx"),
+        "files": _roles(parts.files, ".npz"),
     }
     with TemporaryDirectory() as folder:
         table = Path(folder) / OUT_OF_FOLD
         write_oof(table, answer, answers)
         return write_bundle(out, manifest, {**parts.files, OUT_OF_FOLD: table})
+
+
+def _write_subgraded(bundle: Bundle, run: Path, out: Path, said: Mapping[str, str]) -> Bundle:
+    """Write a bundle again with a run's sub-grades; its table, its figures and its fit stay as they are."""
+    _expect_grades(bundle.manifest["methods"])
+    files = {**{name: bundle.path / name for name in bundle.manifest["checksums"]}, **subgrade_files(run)}
+    kept = {key: value for key, value in bundle.manifest.items() if key not in ("schema", "checksums")}
+    new = {SUBGRADES: subgrade_settings(run), "files": _roles(files, ".npz")}
+    return write_bundle(out, {**kept, **said, **_made(), **new}, files)
+
+
+def _expect_grades(methods: Collection[str]) -> None:
+    if GRADED not in methods:
+        raise ConfigError(
+            "sub-grades of the radius need its grade, and no method of the bundle grades bones: give --grades"
+        )
+
+
+def _roles(files: Iterable[str], suffix: str) -> dict[str, str]:
+    return {Path(file).stem: file for file in files if file.endswith(suffix)}
+
+
+def _made() -> dict[str, str]:
+    return {"made": date.today().isoformat(), "made_with": f"boneage {__version__}"}
 
 
 def _corrected(run: Path) -> tuple[Answer, dict[str, Any]]:
@@ -184,7 +235,7 @@ def _corrected(run: Path) -> tuple[Answer, dict[str, Any]]:
     plain = _mae(oof.predicted, oof)
     helps = _mae(corrected, oof) < plain
     answer = Answer.of(oof, corrected if helps else oof.predicted)
-    configuration = _configuration(run)
+    configuration = configuration_of(run)
     return answer, {
         "input": configuration["input"],
         "correction": lines if helps else {},
@@ -198,13 +249,13 @@ def _graded(run: Path) -> tuple[Answer, dict[str, Any]]:
     """Return the grading method's out-of-fold ages, as the standard's table gives them, and its settings."""
     oof = read_oof(run / OUT_OF_FOLD)
     answer = Answer.of(oof, oof.predicted)
-    configuration = _configuration(run)
+    configuration = configuration_of(run)
     return answer, {"input": configuration["input"], **answer.settings(), "configuration": configuration}
 
 
 def _intervals(run: Path) -> tuple[Answer, dict[str, Any]]:
     """Return the interval classifier's out-of-fold ages, corrected where that helps, and its settings."""
-    _require(run, "intervals.json", PROBABILITIES)
+    require(run, "intervals.json", PROBABILITIES)
     answer, settings = _corrected(run)
     intervals = json.loads((run / "intervals.json").read_text(encoding="utf-8"))
     edges, temperature = tuple(map(float, intervals["edges_months"])), float(intervals["temperature"])
@@ -279,30 +330,3 @@ def _shared(answers: list[Answer]) -> OutOfFold:
 
 def _mae(predicted: Vector, oof: OutOfFold) -> float:
     return float(np.abs(predicted - oof.truth).mean())
-
-
-def _configuration(run: Path) -> Any:
-    """Return a run's configuration, files in it by name and checksum: paths mean nothing elsewhere."""
-    try:
-        return _without_paths(json.loads((run / "config.json").read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ConfigError(f"{run} holds no config.json; give the folder of a finished run") from error
-
-
-def _without_paths(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_paths(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_paths(item) for item in value]
-    if isinstance(value, str) and Path(value).suffix and Path(value).is_file():
-        return {"file": Path(value).name, "sha256": checksum(Path(value))}
-    if isinstance(value, str) and "/" in value and Path(value).is_dir():
-        return {"folder": Path(value).name}
-    return value
-
-
-def _require(run: Path, *names: str) -> None:
-    """Refuse a run that is not complete before anything is written."""
-    absent = [name for name in names if not (run / name).is_file()]
-    if absent:
-        raise ConfigError(f"{run / absent[0]} is missing; finish the run first")

@@ -39,6 +39,7 @@ from boneage.inference.bundle import Bundle
 from boneage.inference.conclude import conclude
 from boneage.inference.growth import Measurements, growth
 from boneage.inference.hand_grading import HandGrader
+from boneage.inference.radius_subgrading import NOTHING, RadiusSubgrading
 from boneage.inference.runners import open_graph
 from boneage.inference.watch import Watch
 from boneage.recipes.graded_regions.grades import GradedHand
@@ -81,12 +82,13 @@ class Assessor:
         threads: of the runtime; None takes the processors there are, at most 8.
         watch: what every stage runs in, by name: `read`, `inspect`, `localise` (and in it `find`, the
             finder's graph), `complete`; of every method `prepare`, `run`, `decode`; of the bones `crop`,
-            `grade`, `score`.
+            `grade`, `score`; of the radius `subgrade`.
+        radius_subgrades: tell the radius' sub-grade too; it is shown and scored, and changes no age.
 
     Raises:
         ConfigError: unknown localiser or runtime.
         RuntimeUnavailable: a package is missing.
-        BundleError: a graph is missing or does not load.
+        BundleError: a graph is missing or does not load; sub-grades are asked for and not there.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Assessor:
         runtime: str = DEFAULT_RUNTIME,
         threads: int | None = None,
         watch: Watch = nullcontext,
+        radius_subgrades: bool = False,
     ) -> None:
         if localise not in LOCALISERS:
             raise ConfigError(f"localise must be fast or dfc, not {localise!r}")
@@ -115,6 +118,7 @@ class Assessor:
         self._methods = {name: self._open(name) for name in dict.fromkeys((self._name, *others))}
         graded = GradedRegions.name in bundle.manifest["methods"]
         self._grade = HandGrader(bundle, runtime, self.threads, watch) if graded else None
+        self._subgrade = RadiusSubgrading(bundle, watch) if radius_subgrades else None
         self._hand_model = HandModel.load(bundle.file("hand_model")) if bundle.has("hand_model") else None
 
     def _open(self, name: str) -> tuple[Method, Runner]:
@@ -182,6 +186,7 @@ class Assessor:
         found = {name: self._findings(name, radiograph, hand, known_sex) for name in self._methods}
         by_method = {name: findings.age_months for name, findings in found.items()}
         graded = self._grade(radiograph, hand, known_sex, absent) if self._grade else NOT_GRADED
+        radius = self._subgrade(radiograph, hand, known_sex, graded) if self._subgrade else NOTHING
         own = dict(by_method)
         if graded.age_months is not None:
             own[GradedRegions.name] = graded.age_months
@@ -199,12 +204,13 @@ class Assessor:
             ages=ages,
             hand=hand,
             regions=graded.regions,
-            scores=graded.scores,
+            scores={**graded.scores, **radius.scores},
             growth=growth(known_sex, concluded.age_months, ages.get("tw3"), age, measured),
             chronological_age_months=age,
-            warnings=(*warnings, *hand.warnings, *graded.warnings, *concluded.warnings),
+            warnings=(*warnings, *hand.warnings, *graded.warnings, *radius.warnings, *concluded.warnings),
             provenance=self._provenance(radiograph, concluded.methods),
             distribution=_distribution(found.values()),
+            radius_subgrade=radius.subgrade,
         )
 
     def _absent(self, radiograph: Radiograph, hand: Hand) -> tuple[str, ...]:

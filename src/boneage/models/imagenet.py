@@ -34,7 +34,8 @@ class MobileNetOutputs(nn.Module):
         super().__init__()
         if pretrained == "timm":
             self.net: Any = timm.create_model(NAME, pretrained=True)
-            mean, std = self.net.pretrained_cfg["mean"], self.net.pretrained_cfg["std"]
+            trained: Any = self.net.pretrained_cfg
+            mean, std = trained["mean"], trained["std"]
         else:
             self.net = timm.create_model(NAME, pad_type="same", bn_eps=1e-3)
             self.net.load_state_dict(_weights(Path(pretrained), self.net.state_dict()))
@@ -66,7 +67,7 @@ def _weights(file: Path, own: dict[str, Tensor]) -> dict[str, Tensor]:
     strange = sorted(state.keys() - own.keys())
     if wrong or strange:
         raise ConfigError(
-            f"{file.name} does not fit {NAME} with its 1000 outputs: missing or of another shape {wrong[:3]}, "
+            f"{file.name} does not fit {NAME} with its 1000 outputs: missing or misshapen {wrong[:3]}, "
             f"unexpected {strange[:3]}"
         )
     return state

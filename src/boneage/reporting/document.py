@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from importlib.resources import files
@@ -12,6 +11,8 @@ from boneage.core.types import Assessment, FloatArray, Region, Sex
 from boneage.reporting import overlay
 from boneage.reporting.age_scale import age_scale, interval_chart
 from boneage.reporting.growth import growth_lines
+from boneage.reporting.markup import embedded, table
+from boneage.reporting.radius_section import radius_section
 from boneage.reporting.tabular import Failure, percentage, plain, years_and_months
 from boneage.standards.names import TW3_STAGES, Bone
 from boneage.standards.scoring import standard
@@ -63,6 +64,7 @@ def article(assessment: Assessment, image: FloatArray, saliency: FloatArray | No
             *_ages(assessment),
             _pictures(assessment, image, saliency),
             *_scores(assessment, image),
+            *radius_section(assessment),
             *_growth(assessment),
             _provenance(assessment),
             "</article>",
@@ -118,23 +120,20 @@ def _pictures(assessment: Assessment, image: FloatArray, saliency: FloatArray | 
     side = "" if hand.side is None else f"{hand.side} hand, "
     found = f"{side}found by the {escape(hand.method)} localiser, confidence {hand.confidence:.2f}"
     figures = [
-        f'<figure><img alt="Radiograph with the hand as found" src="{_image(overlay.outline(image, hand))}">'
+        '<figure><img alt="Radiograph with the hand as found" '
+        f'src="{embedded(overlay.outline(image, hand))}">'
         f"<figcaption>The hand as found:{legend}<br>{found}</figcaption></figure>"
     ]
     if saliency is not None:
         figures.append(
             f'<figure><img alt="Map of the areas that the reading rests on" '
-            f'src="{_image(overlay.heat(image, saliency))}"><figcaption>Where the reading rests: '
+            f'src="{embedded(overlay.heat(image, saliency))}"><figcaption>Where the reading rests: '
             'how much the whole-hand age changes when an area is hidden<div class="scale"><span>little</span>'
-            f'<img alt="colour scale from little to much" src="{_image(overlay.heat_legend())}">'
+            f'<img alt="colour scale from little to much" src="{embedded(overlay.heat_legend())}">'
             "<span>much</span></div></figcaption></figure>"
         )
     single = "" if len(figures) > 1 else " single"
     return f'<div class="pictures{single}">{"".join(figures)}</div>'
-
-
-def _image(picture: overlay.Picture) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(overlay.jpeg(picture)).decode("ascii")
 
 
 METHOD_NAMES = {
@@ -158,7 +157,7 @@ def _ages(assessment: Assessment) -> Iterator[str]:
             (METHOD_NAMES.get(name, name), f"{years_and_months(age)} ({age:.1f} months)")
             for name, age in assessment.ages.items()
         ]
-        yield "<h3>By method</h3>" + _table(("Method", "Bone age"), rows)
+        yield "<h3>By method</h3>" + table(("Method", "Bone age"), rows)
 
 
 def _scores(assessment: Assessment, image: FloatArray) -> Iterator[str]:
@@ -167,7 +166,7 @@ def _scores(assessment: Assessment, image: FloatArray) -> Iterator[str]:
     picture = overlay.graded_regions(image, assessment.regions, assessment.hand.box_px)
     yield (
         '<section class="grades"><h3>Grades and scores</h3>'
-        f'<figure class="wide"><img alt="Radiograph with the graded regions" src="{_image(picture)}">'
+        f'<figure class="wide"><img alt="Radiograph with the graded regions" src="{embedded(picture)}">'
         "<figcaption>The graded bones (mc metacarpal; pp, mp, dp proximal, middle and distal phalanx; 1 is "
         "the thumb's) with their RUS-CHN grades, capitate and hamate with CHN's; ? was not graded."
         "</figcaption></figure>"
@@ -182,7 +181,7 @@ def _scores(assessment: Assessment, image: FloatArray) -> Iterator[str]:
             "",
         ),
     ]
-    yield _table(("Bone", *SHEET.values(), "Confidence"), rows, feet=feet)
+    yield table(("Bone", *SHEET.values(), "Confidence"), rows, feet=feet)
     yield (
         '<p class="soft">A grade with its score in brackets. Confidence: the network\'s probability of the '
         "grade. Expected total: scores weighed by the probabilities of all grades; a bone between two grades "
@@ -220,14 +219,14 @@ def _total(score: Mapping[str, Any] | None, total: str, age_months: str) -> str:
 def _growth(assessment: Assessment) -> Iterator[str]:
     rows = [(line.what, line.value, line.remarks) for line in growth_lines(assessment.growth)]
     if rows:
-        yield "<h3>Growth</h3>" + _table(("What", "Value", "Remarks"), rows)
+        yield "<h3>Growth</h3>" + table(("What", "Value", "Remarks"), rows)
 
 
 def _provenance(assessment: Assessment) -> str:
     rows = [*_flat(plain(assessment.provenance))]
     if len(assessment.ages) == 1 and "method" not in assessment.provenance:
         rows.insert(0, ("method", next(iter(assessment.ages))))
-    return "<h3>How this was made</h3>" + _table(("What", "Value"), rows, code=True)
+    return "<h3>How this was made</h3>" + table(("What", "Value"), rows, code=True)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -242,29 +241,5 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 def _failures(failures: tuple[Failure, ...]) -> Iterator[str]:
     if failures:
         rows = [(failure.path, failure.status, failure.message) for failure in failures]
-        table = _table(("File", "Status", "Reason"), rows)
-        yield f'<section class="failures"><h2>Not read: {len(failures)}</h2>{table}</section>'
-
-
-def _table(
-    head: tuple[str, ...],
-    rows: Iterable[tuple[str, ...]],
-    *,
-    feet: Iterable[tuple[str, ...]] = (),
-    code: bool = False,
-) -> str:
-    """Return an HTML table whose first column names its rows; every cell is escaped here."""
-
-    def cell(text: str) -> str:
-        return f"<code>{escape(text)}</code>" if code else escape(text)
-
-    def line(row: tuple[str, ...]) -> str:
-        cells = "".join(f"<td>{cell(text)}</td>" for text in row[1:])
-        return f'<tr><th scope="row">{escape(row[0])}</th>{cells}</tr>'
-
-    titles = "".join(f'<th scope="col">{escape(title)}</th>' for title in head)
-    foot = "".join(map(line, feet))
-    return (
-        f"<table><thead><tr>{titles}</tr></thead><tbody>{''.join(map(line, rows))}</tbody>"
-        f"{f'<tfoot>{foot}</tfoot>' if foot else ''}</table>"
-    )
+        listed = table(("File", "Status", "Reason"), rows)
+        yield f'<section class="failures"><h2>Not read: {len(failures)}</h2>{listed}</section>'

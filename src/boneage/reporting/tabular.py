@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from boneage.core.errors import BoneAgeError, InputError
-from boneage.core.types import AgeDistribution, Assessment, Hand, Notice, Point, Region
+from boneage.core.types import AgeDistribution, Assessment, Hand, Notice, Point, RadiusSubgrade, Region
 
 WORTH_NAMING = 0.05
 """Probability from which on an age interval is named."""
@@ -90,6 +90,7 @@ def assessment_record(assessment: Assessment) -> dict[str, Any]:
         "age_intervals": _age_intervals(assessment.distribution),
         "hand": _hand(assessment.hand),
         "regions": [_region(region) for region in assessment.regions],
+        "radius_subgrade": _subgrade(assessment.radius_subgrade),
         "scores": _rounded(plain(assessment.scores)),
         "growth": _rounded(plain(assessment.growth)),
         "warnings": [_notice(notice) for notice in assessment.warnings],
@@ -113,6 +114,7 @@ def failure_record(failure: Failure) -> dict[str, Any]:
         "age_intervals": [],
         "hand": None,
         "regions": [],
+        "radius_subgrade": None,
         "scores": {},
         "growth": {},
         "warnings": [],
@@ -174,6 +176,18 @@ def _region(region: Region) -> dict[str, Any]:
         "grades": plain(region.grades),
         "confidence": _number(region.confidence, 3),
         "expected_grade": _number(region.expected_grade),
+    }
+
+
+def _subgrade(radius: RadiusSubgrade | None) -> dict[str, Any] | None:
+    if radius is None:
+        return None
+    return {
+        "grade": radius.grade,
+        "subgrade": _number(radius.subgrade),
+        "name": radius.name,
+        "score": _number(radius.score),
+        "position": {pair: _number(way) for pair, way in radius.position.items()},
     }
 
 

@@ -38,8 +38,9 @@ class GradesConfig:
     Args:
         pairs: neighbouring CHN grades between which a sub-grade is looked for.
         given: what the grades of the data are: `chn`, or `rus_chn`, which are mapped to CHN's.
-        table: CSV with `id` and the grades (`grade`, and `bone` where it has several) of a manifest's
-            radii, as a run of `graded_regions` writes it; empty takes the grades that go with the bone ages.
+        table: CSV with grades of a manifest's hands, a column a bone (`id,radius,...`) or a line a bone
+            (`id,bone,grade`, as a run of `graded_regions` writes it); empty takes the grades that go with the
+            bone ages.
     """
 
     pairs: tuple[tuple[int, int], ...] = ((5, 6), (6, 7))
@@ -155,10 +156,12 @@ class RecognitionConfig:
 
     Args:
         config: of the recipe `graded_regions`: the name of one of its files, or a path.
+        pretrained: its network's: `none`, `timm` or a safetensors file.
         overrides: `section.key=value` texts.
     """
 
     config: str = "recipe"
+    pretrained: str = "none"
     overrides: tuple[str, ...] = ()
 
 

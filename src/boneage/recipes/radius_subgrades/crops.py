@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from boneage.imaging.read import read
 from boneage.recipes.radius_subgrades.config import GradesConfig, Recipe, ScheduleConfig
 from boneage.recipes.radius_subgrades.frames import PATCH_SIDE, Patches, patch_of
 from boneage.standards.mapping import grade_map
-from boneage.standards.names import Bone, parse_bone
+from boneage.standards.names import CARPALS, Bone, parse_bone
 from boneage.standards.scoring import age_curve, score_table, standard
 
 RADIUS = Bone("radius")
@@ -55,8 +55,14 @@ class RadiusCrops:
     def take(self, wanted: NDArray[np.bool_]) -> RadiusCrops:
         """Return the crops chosen (N,)."""
         ids = tuple(name for name, chosen in zip(self.ids, wanted, strict=True) if chosen)
-        arrays = (self.patches, self.grades, self.sexes, self.ages, self.folds)
-        return RadiusCrops(ids, *(values[wanted] for values in arrays))
+        return RadiusCrops(
+            ids,
+            self.patches[wanted],
+            self.grades[wanted],
+            self.sexes[wanted],
+            self.ages[wanted],
+            self.folds[wanted],
+        )
 
     def of(self, sex: Sex) -> NDArray[np.bool_]:
         """Return which crops (N,) are of a sex."""
@@ -196,12 +202,7 @@ def _stacked(patches: Sequence[Patches]) -> Patches:
 def _from_table(crops: RadiusCrops, config: GradesConfig) -> NDArray[np.int64]:
     """Return the grades that a table gives, -1 for crops that it does not have."""
     table = Path(config.table)
-    by_id: dict[str, int] = {}
-    for line, record in read_table(table):
-        if not {"id", "grade"} <= record.keys():
-            raise ConfigError(f"{table}:1: expected the columns id and grade, found {', '.join(record)}")
-        if _of_radius(record):
-            by_id[record["id"]] = _whole(record["grade"], table, line)
+    by_id = {name: bones[RADIUS] for name, bones in _read_table(table).items() if RADIUS in bones}
     known = [name in by_id for name in crops.ids]
     if not any(known):
         raise ConfigError(f"{table.name} grades none of the manifest's radii: its ids must be the manifest's")
@@ -210,8 +211,35 @@ def _from_table(crops: RadiusCrops, config: GradesConfig) -> NDArray[np.int64]:
     return grades
 
 
-def _of_radius(record: Mapping[str, str]) -> bool:
-    return "bone" not in record or parse_bone(record["bone"]) is RADIUS
+def read_bones(table: Path, given: str) -> dict[str, dict[Bone, float]]:
+    """Return id -> bone -> CHN grade of all bones that a table grades.
+
+    Args:
+        table: as `GradesConfig.table`.
+        given: what its grades are, `chn` or `rus_chn`; those of the carpals are always CHN's.
+    """
+    found = {}
+    for name, bones in _read_table(table).items():
+        rus = {bone: float(grade) for bone, grade in bones.items() if bone not in CARPALS}
+        carpals = {bone: float(grade) for bone, grade in bones.items() if bone in CARPALS}
+        found[name] = (dict(grade_map(STANDARD)(rus)) if given != STANDARD else rus) | carpals
+    return found
+
+
+def _read_table(table: Path) -> dict[str, dict[Bone, int]]:
+    """Return id -> bone -> grade: a line a bone (`id,bone,grade`), or a column a bone (`id,radius,...`)."""
+    found: dict[str, dict[Bone, int]] = {}
+    for line, record in read_table(table):
+        columns = {name: text for name, text in record.items() if name in tuple(Bone)}
+        if "bone" in record and "grade" in record:
+            columns = {record["bone"]: record["grade"]}
+        if "id" not in record or not columns:
+            raise ConfigError(
+                f"{table}:1: expected the columns id,radius or id,bone,grade, not {', '.join(record)}"
+            )
+        own = found.setdefault(record["id"], {})
+        own |= {parse_bone(name): _whole(text, table, line) for name, text in columns.items() if text}
+    return found
 
 
 def _whole(text: str, table: Path, line: int) -> int:

@@ -14,6 +14,11 @@ from boneage.recipes.radius_subgrades.config import ClusteringConfig
 from boneage.recipes.radius_subgrades.encoder import Labels
 
 RESAMPLES = 1000
+PARTS = 5
+"""Of the crops, by which the evidence is taken of crops that did not lay the axis."""
+
+FEWEST = 5
+"""Crops of a cluster under which nothing is said of it."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class GradeAxis:
         return cls(features[~is_high].mean(axis=0), features[is_high].mean(axis=0))
 
     def way(self, features: FloatArray) -> NDArray[np.float64]:
-        """Return how far (N,) features (N, F) lie on the way: 0 at the lower grade's mean, 1 at the higher's."""
+        """Return how far (N,) features (N, F) are on the way: 0 at the lower mean, 1 at the higher."""
         line = (self.high - self.low).astype(np.float64)
         length = float(line @ line)
         if length == 0:
@@ -104,9 +109,28 @@ class Evidence:
     refusal: str
 
 
+def unseen_ways(features: FloatArray, is_high: NDArray[np.bool_], seed: int) -> NDArray[np.float64]:
+    """Return the positions (N,) of crops on grade axes that were laid without them, in `PARTS` parts.
+
+    Along an axis laid through the crops themselves, grades and ages rise even where features are noise.
+    """
+    part = np.empty(len(features), dtype=np.int64)
+    rng = np.random.default_rng(seed)
+    for grade in (False, True):
+        mine = np.flatnonzero(is_high == grade)
+        part[rng.permutation(mine)] = np.arange(len(mine)) % PARTS
+    found = np.empty(len(features))
+    for one in range(PARTS):
+        others = part != one
+        axis = GradeAxis.between(features[others], is_high[others])
+        found[~others] = axis.way(features[~others])
+    return found
+
+
 def weigh(
     way: NDArray[np.float64],
     labels: Labels,
+    count: int,
     is_high: NDArray[np.bool_],
     ages: NDArray[np.float64],
     sexes: Labels,
@@ -118,22 +142,26 @@ def weigh(
     or, where bone ages are known, the bone age rises beyond chance (95%), and neither falls beyond chance.
 
     Args:
-        way: (N,) positions on the grade axis.
+        way: (N,) positions on the grade axis, by axes that were laid without the crop (`unseen_ways`).
         labels: (N,) clusters, numbered in their order on it.
+        count: how many clusters there are.
         is_high: (N,) whether a crop has the higher grade.
         ages: (N,) bone ages in months, NaN where unknown.
         sexes: (N,) codes; ages are compared within a sex.
         found: the clustering's quality.
     """
-    count = int(labels.max()) + 1
     groups = range(count)
+    sizes = tuple(int((labels == group).sum()) for group in groups)
+    if min(sizes) < FEWEST:
+        reason = found.failure or f"a cluster holds {min(sizes)} crops, fewer than {FEWEST}"
+        return Evidence(sizes, (), (), (), (), (), reason)
     relative = _within(ages, sexes)
     known = np.isfinite(relative)
     aged = all((known & (labels == group)).any() for group in groups)
     grade_steps = _steps(labels, is_high.astype(np.float64), count)
     age_steps = _steps(labels[known], relative[known], count) if aged else ()
     return Evidence(
-        tuple(int((labels == group).sum()) for group in groups),
+        sizes,
         tuple(float(way[labels == group].mean()) for group in groups),
         tuple(float(is_high[labels == group].mean()) for group in groups),
         tuple(float(relative[known & (labels == group)].mean()) for group in groups) if aged else (),
@@ -162,12 +190,12 @@ def _steps(labels: Labels, values: NDArray[np.float64], count: int) -> tuple[Int
     for lower in range(count - 1):
         pair = np.isin(labels, (lower, lower + 1))
         rows = np.column_stack([labels[pair] > lower, values[pair]])
-        found.append(bootstrap_interval(rows, _rise, n=RESAMPLES))
+        found.append(bootstrap_interval(rows, rise, n=RESAMPLES))
     return tuple(found)
 
 
-def _rise(samples: Values) -> Values:
-    """Return the mean of the second column where the first is 1, less that where it is 0; NaN without both."""
+def rise(samples: Values) -> Values:
+    """Return the second column's mean where the first is 1, less that where it is 0; NaN without both."""
     upper, values = samples[..., 0], samples[..., 1]
     high, low = upper.sum(axis=1), (1 - upper).sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):

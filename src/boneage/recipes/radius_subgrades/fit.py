@@ -2,7 +2,8 @@
 
 A run's folder holds `config.json`, `patches.npz` (of a manifest), `outputs.npy` (MobileNetV2's), a folder a
 fold, and in the end `oof.csv` (sub-grades by models that had not seen the crop), `subgrades.npz` and
-`subgrades.json` (the model and what speaks for it), `means.npz` and, where a sub-grade was named, `standard`
+`subgrades.json` (the model and what speaks for it), `means.npz`, `chn_grades.csv` (the table of grades, in
+CHN's) and, where a sub-grade was named, `standard`
 (its score table, to be loaded as a standard).
 """
 
@@ -27,19 +28,28 @@ from boneage.core.errors import ConfigError
 from boneage.core.types import FloatArray, Sex
 from boneage.models.imagenet import MobileNetOutputs
 from boneage.recipes.radius_subgrades.config import Recipe
-from boneage.recipes.radius_subgrades.crops import RADIUS, SEXES, STANDARD, RadiusCrops, read_crops
-from boneage.recipes.radius_subgrades.encoder import Labels
+from boneage.recipes.radius_subgrades.crops import (
+    RADIUS,
+    SEXES,
+    STANDARD,
+    RadiusCrops,
+    read_bones,
+    read_crops,
+)
+from boneage.recipes.radius_subgrades.encoder import Labels, nearest
 from boneage.recipes.radius_subgrades.evidence import (
     Evidence,
     GradeAxis,
     Quality,
     quality,
+    unseen_ways,
     weigh,
 )
-from boneage.recipes.radius_subgrades.frames import mean_radius
+from boneage.recipes.radius_subgrades.frames import PATCH_MARGIN, mean_radius
 from boneage.recipes.radius_subgrades.learn import Clustering, fit_clusters, kmeans
 from boneage.recipes.radius_subgrades.scores import Levels, Ways, measure_ways, score_between
-from boneage.recipes.radius_subgrades.subgrades import PairModel, Subgrader, subgrade_name
+from boneage.recipes.radius_subgrades.subgrades import PairModel, Subgrader, stacked, subgrade_name
+from boneage.standards.names import Bone
 from boneage.standards.scoring import standard
 from boneage.standards.subgraded import write_subgraded
 from boneage.training.config import TrainJob, named_config, read_config
@@ -48,9 +58,12 @@ from boneage.training.run import join_tables, open_run, write_table
 logger = logging.getLogger(__name__)
 
 MODEL, SUMMARY, OUT_OF_FOLD = "subgrades.npz", "subgrades.json", "oof.csv"
-MEANS, OUTPUTS, SCORED = "means.npz", "outputs.npy", "standard"
+MEANS, OUTPUTS, SCORED, GRADED = "means.npz", "outputs.npy", "standard", "chn_grades.csv"
 LEAST_CROPS = 10
 """Crops of each grade of a pair without which no features are learnt."""
+
+LEAST_OF_A_MEAN = 5
+"""Crops without which no mean image is written, so that none shows one child."""
 
 
 def train(job: TrainJob) -> Path:
@@ -72,6 +85,8 @@ def train_recipe(job: TrainJob, recipe: Recipe) -> Path:
     open_run(job, "radius_subgrades", recipe, may_change=("recognition",))
     torch.set_num_threads(recipe.schedule.threads)
     crops = read_crops(job.data, recipe, job.out, job.locate, logger.warning)
+    if recipe.grades.table:
+        _write_bones(read_bones(Path(recipe.grades.table), recipe.grades.given), job.out / GRADED)
     outputs = _outputs(crops, recipe, job.out / OUTPUTS)
     for fold in np.unique(crops.folds):
         _fit_fold(crops, outputs, recipe, int(fold), job.out / f"fold{fold}")
@@ -151,29 +166,34 @@ def fit_pair(
             f"learn from, and need {max(LEAST_CROPS, recipe.clustering.clusters)} of each: give more crops, "
             "or leave the pair out of grades.pairs"
         )
-    seen = np.stack([view for view, used in zip(views, mine, strict=True) if used])  # type: ignore[misc]
+    seen = stacked(views, mine)
     found = fit_clusters(seen, recipe)
     axis = GradeAxis.between(found.features, is_high)
     way = axis.way(found.features)
     where, labels, centroids = found.features, found.labels, found.centroids
     if recipe.clustering.along == "axis":
-        where = way[:, None].astype(np.float32)
+        where = _column(way)
         labels, centroids = kmeans(where, recipe.clustering, recipe.schedule.seed)
     order = np.argsort([way[labels == one].mean() for one in range(len(centroids))], kind="stable")
     labels = np.argsort(order)[labels]
     how_good = quality(where, labels, recipe.clustering)
+    way = unseen_ways(found.features, is_high, recipe.schedule.seed)
+    judged = labels if where is found.features else nearest(_column(way), centroids[order])[0]
     own = crops.take(mine)
-    speaks = weigh(way, labels, is_high, own.ages, own.sexes, how_good)
+    speaks = weigh(way, judged, len(centroids), is_high, own.ages, own.sexes, how_good)
     model = PairModel(pair, found.encoder, centroids[order], axis, speaks.refusal)
     return FittedPair(model, found, labels, how_good, speaks, mine)
+
+
+def _column(values: NDArray[np.float64]) -> FloatArray:
+    return values[:, None].astype(np.float32)
 
 
 def _outputs(crops: RadiusCrops, recipe: Recipe, file: Path) -> NDArray[np.float32]:
     """Return MobileNetV2's 1000 outputs (N, 1000) of the crops' regions, kept in a file."""
     if not file.is_file():
         net = MobileNetOutputs(recipe.scores.pretrained)
-        margin = (1 - 1 / 1.4) / 2
-        edge = round(margin * crops.patches.shape[1])
+        edge = round((1 - 1 / PATCH_MARGIN) / 2 * crops.patches.shape[1])  # the region without its margin
         images = torch.from_numpy(crops.patches[:, None, edge:-edge, edge:-edge].astype(np.float32) / 255)
         parts = [net(batch).numpy() for batch in images.split(32)]
         partial = file.with_suffix(".partial.npy")
@@ -201,7 +221,7 @@ def ways_of(
         for grade in pair.subgrades:
             lists = [outputs[grades == level] for level in (pair.pair[0], grade, pair.pair[1])]
             if all(len(level) > 1 for level in lists):
-                levels = Levels.drawn(*lists, recipe.scores.images, recipe.schedule.seed)
+                levels = Levels.drawn(lists, recipe.scores.images, recipe.schedule.seed)
                 found[grade] = measure_ways(levels, seed=recipe.schedule.seed)
     return found
 
@@ -303,16 +323,26 @@ def _fit_all(crops: RadiusCrops, outputs: NDArray[np.float32], recipe: Recipe, o
     (out / SUMMARY).write_text(json.dumps(_record(fitted, ways), indent=2) + "\n")
 
 
+def _write_bones(bones: Mapping[str, Mapping[Bone, float]], file: Path) -> None:
+    """Write the CHN grades of all bones that the table gave, a column a bone; they are a table again."""
+    chosen = standard(STANDARD).bones
+    lines = [
+        [name, *(f"{own[bone]:g}" if bone in own else "" for bone in chosen)] for name, own in bones.items()
+    ]
+    write_table(file, ["id", *chosen], lines)
+
+
 def _write_means(fitted: Fitted, grades: NDArray[np.float64], file: Path) -> None:
-    """Write the mean view of every grade and sub-grade that three crops or more have."""
-    views = fitted.views
+    """Write the mean view of every grade and sub-grade that enough crops have."""
+    seen = np.array([view is not None for view in fitted.views])
     arrays: dict[str, NDArray[np.generic]] = {}
     for grade in np.unique(grades):
-        own = [view for view, found in zip(views, grades, strict=True) if found == grade and view is not None]
-        if len(own) >= 3:
+        mine = seen & (grades == grade)
+        if mine.sum() >= LEAST_OF_A_MEAN:
             name = subgrade_name(float(grade))
-            arrays[name] = (np.mean(own, axis=0) * 255).round().astype(np.uint8)
-            arrays[f"count_{name}"] = np.array(len(own))
+            mean_view = stacked(fitted.views, mine).mean(axis=0)
+            arrays[name] = (mean_view * 255).round().astype(np.uint8)
+            arrays[f"count_{name}"] = np.array(mine.sum())
     partial = file.with_suffix(".partial.npz")
     np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
     partial.replace(file)

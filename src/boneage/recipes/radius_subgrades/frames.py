@@ -44,7 +44,7 @@ def patch_of(views: RegionViews, to_view: Affine) -> Patches:
 def mean_radius(patches: Sequence[Patches]) -> FloatArray:
     """Return the mean (P, P) of patches that are laid over it, found in a few rounds of both."""
     smooth = [_smooth(patch) for patch in patches]
-    template = np.mean(smooth, axis=0, dtype=np.float32)
+    template: FloatArray = np.mean(smooth, axis=0, dtype=np.float32)
     for _ in range(_ROUNDS):
         maps = [_motion(image, template) for image in smooth]
         moved = [_move(image, map_) for image, map_ in zip(smooth, maps, strict=True) if map_ is not None]
@@ -62,7 +62,7 @@ def view_of(patch: Patches, config: InputConfig, template: FloatArray | None) ->
         config: which view.
         template: (P, P) mean radius; None where nothing is aligned.
     """
-    pixels = patch.astype(np.float32) / np.float32(255)
+    pixels = _pixels(patch)
     if template is not None:
         found = _motion(_smooth(patch), template)
         if found is None:
@@ -75,13 +75,17 @@ def view_of(patch: Patches, config: InputConfig, template: FloatArray | None) ->
     scale = side / config.side
     to_patch = np.array([[scale, 0, left + 0.5 * scale - 0.5], [0, scale, top + 0.5 * scale - 0.5]])
     if scale > 1:
-        pixels = cv2.GaussianBlur(pixels, (0, 0), 0.4 * scale)
+        pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), 0.4 * scale), dtype=np.float32)
     view = stretch_contrast(_move(pixels, to_patch, config.side))
     return clahe(view, tiles=CLAHE_TILES) if config.contrast == "clahe" else view
 
 
+def _pixels(patch: Patches) -> FloatArray:
+    return np.asarray(patch / np.float32(255), dtype=np.float32)
+
+
 def _smooth(patch: Patches) -> FloatArray:
-    blurred = cv2.GaussianBlur(patch.astype(np.float32) / np.float32(255), (0, 0), _BLUR)
+    blurred = cv2.GaussianBlur(_pixels(patch), (0, 0), _BLUR)
     return np.asarray(blurred, dtype=np.float32)
 
 
@@ -93,22 +97,23 @@ def _move(image: FloatArray, to_image: NDArray[np.floating], side: int = PATCH_S
 
 
 def _motion(image: FloatArray, template: FloatArray) -> NDArray[np.float32] | None:
-    """Return the affine map (2, 3) from the template's pixels to the image's, None where there is no likely one.
+    """Return the affine map (2, 3) from the template's pixels to the image's, None without a likely one.
 
     Source: Evangelidis GD, Psarakis EZ. Parametric image alignment using enhanced correlation coefficient
     maximization. IEEE TPAMI 2008;30(10):1858-1865; first rigid, then affine.
     """
-    found = np.eye(2, 3, dtype=np.float32)
+    found: NDArray[np.float32] = np.eye(2, 3, dtype=np.float32)
     try:
         for motion in (cv2.MOTION_EUCLIDEAN, cv2.MOTION_AFFINE):
-            _, found = cv2.findTransformECC(template, image, found, motion, _STEPS, _seen(), 1)
+            _, moved = cv2.findTransformECC(template, image, found, motion, _STEPS, _seen(), 1)
+            found = np.asarray(moved, dtype=np.float32)
     except cv2.error:  # it did not converge
         return None
     centre = np.array([PATCH_SIDE / 2, PATCH_SIDE / 2, 1.0])
     shift = np.abs(found @ centre - centre[:2]).max() / PATCH_SIDE
     scale = float(np.sqrt(abs(np.linalg.det(found[:, :2]))))
     likely = shift < _MOST_SHIFT and _SCALES[0] < scale < _SCALES[1]
-    return np.asarray(found, dtype=np.float32) if likely else None
+    return found if likely else None
 
 
 def _seen() -> Patches:

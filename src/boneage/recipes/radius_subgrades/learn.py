@@ -143,7 +143,7 @@ class ClusteringTask(lightning.LightningModule):
 
 
 def kmeans(values: FloatArray, config: ClusteringConfig, seed: int) -> tuple[Labels, FloatArray]:
-    """Return the clusters (N,) of values (N, F) and their centroids (K, F), the best of some k-means++ starts.
+    """Return the clusters (N,) of values (N, F) and their centroids (K, F): the best k-means++ start.
 
     Source: paper 1, section III.D.
     """

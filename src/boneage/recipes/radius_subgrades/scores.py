@@ -7,6 +7,7 @@ its equations need (each list's distances from the grade that is subdivided, ele
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,17 +32,17 @@ class Levels:
     high: Vectors
 
     @classmethod
-    def drawn(cls, low: Vectors, between: Vectors, high: Vectors, images: int, seed: int) -> Levels:
+    def drawn(cls, levels: Sequence[Vectors], images: int, seed: int) -> Levels:
         """Return as many of each, drawn at random, as the least of them and `images` allow.
 
         Raises:
             ConfigError: a level has no images.
         """
-        count = min(images, *(len(level) for level in (low, between, high)))
+        count = min(images, *(len(level) for level in levels))
         if count == 0:
             raise ConfigError("a score needs images of the grade below, the sub-grade and the grade above")
         rng = np.random.default_rng(seed)
-        return cls(*(level[rng.permutation(len(level))[:count]] for level in (low, between, high)))
+        return cls(*(level[rng.permutation(len(level))[:count]] for level in levels))
 
     def shuffled(self, seed: int) -> Levels:
         """Return the same vectors dealt out to the levels at random: what a score is that knows nothing."""
@@ -77,7 +78,7 @@ def paper_ways(levels: Levels) -> Values:
     low, between, high = normalised_distances(levels)
     rise = high - low
     told = rise != 0
-    return np.clip((between[told] - low[told]) / rise[told], 0.0, 1.0)
+    return np.asarray(np.clip((between[told] - low[told]) / rise[told], 0.0, 1.0))
 
 
 def geometric_way(levels: Levels) -> float:

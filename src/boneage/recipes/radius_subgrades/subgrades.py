@@ -1,4 +1,4 @@
-"""What tells a radius' sub-grade, without torch: the mean radius, and features and clusters of pairs of grades."""
+"""What tells a radius' sub-grade, without torch: the mean radius, features and clusters."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ from boneage.recipes.radius_subgrades.frames import Patches, view_of
 
 UNSEEN = -1
 """Cluster of a crop that cannot be laid over the mean radius."""
+
+
+def stacked(views: Sequence[FloatArray | None], wanted: NDArray[np.bool_]) -> FloatArray:
+    """Return the views (M, S, S) that are wanted (N,); none of them is None."""
+    return np.stack([view for view, use in zip(views, wanted, strict=True) if use and view is not None])
 
 
 def subgrade_name(grade: float) -> str:
@@ -50,6 +55,16 @@ class PairModel:
         last = len(self.centroids) - 1
         return () if self.refusal else tuple(round(self.pair[0] + k / last, 2) for k in range(1, last))
 
+    def subgrade_of(self, grade: int, cluster: int) -> float | None:
+        """Return the sub-grade of a crop of one of the two grades, None where it keeps its grade."""
+        names, last = self.subgrades, len(self.centroids) - 1
+        own = 0 if grade == self.pair[0] else last
+        if not names or cluster == own:
+            return None
+        if cluster == last - own:
+            return names[(len(names) - 1) // 2]
+        return names[cluster - 1]
+
     def read(self, views: FloatArray) -> tuple[Labels, NDArray[np.float64]]:
         """Return the cluster (N,) and the position on the grade axis (N,) of views (N, S, S)."""
         features = self.encoder(views)
@@ -79,31 +94,34 @@ class Subgrader:
     def subgrade(self, views: Sequence[FloatArray | None], grades: Sequence[int]) -> NDArray[np.float64]:
         """Return the grades (N,), those with a sub-grade as `5.5`.
 
-        A crop in a cluster between two grades has the sub-grade, whichever of the two it had. A grade that
-        lies between both its lower and its higher neighbour keeps its name, as does a view that is None.
+        A crop in its own grade's outer cluster keeps its grade; in any other it has the sub-grade of that
+        cluster or, where grade and picture are of opposite ends, of the one nearest to the middle. A grade
+        that so lies between its lower as well as its higher neighbour keeps its name, as does a view that
+        is None.
+
+        Departs: paper 1 does not say what becomes of a grade 5 in grade 6's cluster; reader and picture
+        disagree, and it is put between the two.
         """
-        found = np.array(grades, dtype=np.float64)
-        between: list[list[float]] = [[] for _ in grades]
+        whole = np.array(grades, dtype=np.int64)
+        found, times = whole.astype(np.float64), np.zeros(len(whole), dtype=np.int64)
         for pair in self.pairs:
-            if not pair.subgrades:
-                continue
             clusters = self.clusters(pair, views, grades)
-            for index, cluster in enumerate(clusters):
-                if 0 < cluster < len(pair.centroids) - 1:
-                    between[index].append(pair.subgrades[cluster - 1])
-        for index, names in enumerate(between):
-            if len(names) == 1:
-                found[index] = names[0]
-        return found
+            for index in np.flatnonzero(clusters != UNSEEN):
+                name = pair.subgrade_of(int(whole[index]), int(clusters[index]))
+                if name is not None:
+                    found[index] = name
+                    times[index] += 1
+        return np.where(times == 1, found, whole)
 
     def clusters(
         self, pair: PairModel, views: Sequence[FloatArray | None], grades: Sequence[int]
     ) -> NDArray[np.int64]:
         """Return the cluster (N,) of views that have one of a pair's grades, `UNSEEN` for all others."""
-        mine = [at for at, grade in enumerate(grades) if grade in pair.pair and views[at] is not None]
+        seen = np.array([view is not None for view in views])
+        mine = np.isin(np.asarray(grades), pair.pair) & seen
         found = np.full(len(grades), UNSEEN, dtype=np.int64)
-        if mine:
-            found[mine] = pair.read(np.stack([views[at] for at in mine]))[0]  # type: ignore[arg-type]
+        if mine.any():
+            found[mine] = pair.read(stacked(views, mine))[0]
         return found
 
     def save(self, path: Path) -> None:

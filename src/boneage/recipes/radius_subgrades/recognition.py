@@ -1,0 +1,65 @@
+"""Recognise grades before and after they are subdivided, with the network of the recipe `graded_regions`.
+
+The recipes know nothing of each other: crops go over in a folder, grades numbered from 1 in their order, and
+what comes back is a run's `validation.csv`.
+
+Source: paper 1, section IV.B, which takes the recognition of Mao et al. (2023) for this.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from boneage.core.registry import RECIPES, load
+from boneage.recipes.radius_subgrades.config import RecognitionConfig
+from boneage.recipes.radius_subgrades.crops import RADIUS, RadiusCrops
+from boneage.training.config import TrainJob
+
+CROPS, RUN = "crops", "run"
+
+
+def recognise(
+    crops: RadiusCrops, grades: NDArray[np.float64], config: RecognitionConfig, folder: Path
+) -> NDArray[np.float64]:
+    """Train on crops with their grades, fold by fold, and return what each is recognised as when held out.
+
+    Args:
+        crops: the crops.
+        grades: (N,) grades or sub-grades.
+        config: of the network.
+        folder: for the crops as files and the run; what is trained already is not trained again.
+
+    Returns:
+        (N,) recognised grades, NaN for crops of folds that the configuration leaves out.
+    """
+    levels = np.unique(grades)
+    names = _write(crops, np.searchsorted(levels, grades) + 1, folder / CROPS)
+    overrides = (*config.overrides, f'network.pretrained="{config.pretrained}"')
+    job = TrainJob(folder / CROPS, folder / RUN, config=Path(config.config), overrides=overrides, resume=True)
+    load(RECIPES, "graded_regions")(job)
+    with (folder / RUN / "validation.csv").open(newline="") as file:
+        found = {Path(line["file"]).stem: int(line["predicted"]) for line in csv.DictReader(file)}
+    ranks = [np.clip(found[name], 1, len(levels)) - 1 if name in found else -1 for name in names]
+    return np.array([levels[rank] if rank >= 0 else np.nan for rank in ranks])
+
+
+def _write(crops: RadiusCrops, ranks: Sequence[int] | NDArray[np.int64], folder: Path) -> list[str]:
+    """Write every crop as RADIUS/RANK/NAME.png, whole or not at all, and return the names."""
+    names = [f"{index:05d}" for index in range(len(crops))]
+    if folder.is_dir():
+        return names
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    for name, patch, rank in zip(names, crops.patches, ranks, strict=True):
+        place = partial / str(RADIUS) / str(rank)
+        place.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(place / f"{name}.png"), patch)
+    partial.rename(folder)
+    return names
