@@ -14,16 +14,21 @@ from boneage.inference.run_files import configuration_of, require
 from boneage.recipes.radius_subgrades.subgrades import Subgrader, subgrade_name
 
 _MODEL, _SUMMARY, _MEANS, _OUT_OF_FOLD = "subgrades.npz", "subgrades.json", "means.npz", "oof.csv"
+_GRADES = "chn_grades.csv"
+"""CHN grades of all bones by networks that had not seen the hand, where the run had such a table."""
 
 
 def subgrade_files(run: Path) -> dict[str, Path]:
-    """Return name in the bundle -> file of the run.
+    """Return name in the bundle -> file of the run: model, mean views, and the tables its figures rest on.
 
     Raises:
         ConfigError: the run is not complete.
     """
     require(run, "config.json", _MODEL, _SUMMARY, _MEANS, _OUT_OF_FOLD)
-    return {f"{SUBGRADES}.npz": run / _MODEL, f"{MEANS}.npz": run / _MEANS}
+    tables = {f"{SUBGRADES}.csv": run / _OUT_OF_FOLD}
+    if (run / _GRADES).is_file():
+        tables[_GRADES] = run / _GRADES
+    return {f"{SUBGRADES}.npz": run / _MODEL, f"{MEANS}.npz": run / _MEANS, **tables}
 
 
 def subgrade_settings(run: Path) -> dict[str, Any]:

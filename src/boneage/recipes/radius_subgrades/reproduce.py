@@ -187,11 +187,12 @@ def _measure_features(folder: Path, crops: RadiusCrops, recipe: Recipe) -> list[
                 )
                 fitted.append(fit_pair(views, crops, pair, seeded))
             first = fitted[0]
+            in_order = dict(zip(first.clustering.labels, first.labels, strict=True))
             np.savez_compressed(
                 folder / f"features-{number}-{pair[0]}-{pair[1]}.npz",
                 before=first.clustering.before[:, :2],
                 after=first.clustering.features[:, :2],
-                first=first.clustering.first,
+                first=[in_order[old] for old in first.clustering.first],
                 labels=first.labels,
                 grades=crops.grades[first.mine],
             )
