@@ -339,8 +339,12 @@ def subgrader_of(*pairs: PairModel) -> Subgrader:
         (0.5, 0.5, 5, 5.5),
         (0.5, 0.5, 7, 6.5),
         (0.1, 0.0, 5, 5.0),
-        (0.9, 0.0, 5, 5.0),  # like a 6, but read as a 5
         (0.9, 0.1, 6, 6.0),
+        (1.0, 0.9, 7, 7.0),
+        (0.9, 0.0, 5, 5.5),  # like a 6, but read as a 5: put between the two
+        (0.1, 0.1, 6, 5.5),
+        (0.9, 0.9, 6, 6.5),
+        (0.1, 0.9, 6, 6.0),  # like a 5 as well as like a 7
         (0.5, 0.5, 4, 4.0),
         (0.5, 0.5, 8, 8.0),
     ],
@@ -381,7 +385,8 @@ def test_more_clusters_are_more_sub_grades() -> None:
     pair = pair_of(0, "axis", clusters=5)
     assert pair.subgrades == (5.25, 5.5, 5.75)
     views = [seen_at(x, 0) for x in (0, 0.25, 0.5, 0.75, 1)]
-    assert subgrader_of(pair).subgrade(views, [5] * 5).tolist() == [5, 5.25, 5.5, 5.75, 5]
+    assert subgrader_of(pair).subgrade(views, [5] * 5).tolist() == [5, 5.25, 5.5, 5.75, 5.5]
+    assert subgrader_of(pair).subgrade(views, [6] * 5).tolist() == [5.5, 5.25, 5.5, 5.75, 6]
     assert pair_of(0, "axis", clusters=4).subgrades == (5.33, 5.67)
 
 

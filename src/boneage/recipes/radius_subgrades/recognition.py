@@ -1,7 +1,7 @@
 """Recognise grades before and after they are subdivided, with the network of the recipe `graded_regions`.
 
-The recipes know nothing of each other: crops go over in a folder, grades numbered from 1 in their order, and
-what comes back is a run's `validation.csv`.
+The recipes know nothing of each other: crops go over in a folder, grades numbered in their order around the
+middle of the radius' scale, and what comes back is a run's `validation.csv`.
 
 Source: paper 1, section IV.B, which takes the recognition of Mao et al. (2023) for this.
 """
@@ -23,6 +23,8 @@ from boneage.recipes.radius_subgrades.crops import RADIUS, RadiusCrops
 from boneage.training.config import TrainJob
 
 CROPS, RUN = "crops", "run"
+MIDDLE = 7
+"""Of the grades that `graded_regions` knows for the radius; its network starts there."""
 
 
 def recognise(
@@ -40,14 +42,15 @@ def recognise(
         (N,) recognised grades, NaN for crops of folds that the configuration leaves out.
     """
     levels = np.unique(grades)
-    names = _write(crops, np.searchsorted(levels, grades) + 1, folder / CROPS)
+    first = MIDDLE - len(levels) // 2
+    names = _write(crops, np.searchsorted(levels, grades) + first, folder / CROPS)
     overrides = (*config.overrides, f'network.pretrained="{config.pretrained}"')
     job = TrainJob(folder / CROPS, folder / RUN, config=Path(config.config), overrides=overrides, resume=True)
     load(RECIPES, "graded_regions")(job)
     with (folder / RUN / "validation.csv").open(newline="") as file:
         found = {Path(line["file"]).stem: int(line["predicted"]) for line in csv.DictReader(file)}
-    ranks = [np.clip(found[name], 1, len(levels)) - 1 if name in found else -1 for name in names]
-    return np.array([levels[rank] if rank >= 0 else np.nan for rank in ranks])
+    places = [np.clip(found[name] - first, 0, len(levels) - 1) if name in found else None for name in names]
+    return np.array([np.nan if place is None else levels[place] for place in places])
 
 
 def _write(crops: RadiusCrops, ranks: Sequence[int] | NDArray[np.int64], folder: Path) -> list[str]:

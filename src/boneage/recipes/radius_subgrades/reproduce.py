@@ -85,7 +85,7 @@ def reproduce(job: TrainJob) -> Path:
     recipe = read_config(
         named_config(Path(__file__).parent, job.config or Path("comparison")), Recipe, job.overrides
     )
-    open_run(job, "radius_subgrades", recipe)
+    open_run(job, "radius_subgrades", recipe, may_change=("schedule", "recognition"))
     sources = [
         _run_source(job, of_source, job.out / name) for name, of_source in _sources(job.data, recipe).items()
     ]
