@@ -26,7 +26,8 @@ from boneage.recipes.radius_subgrades.evidence import (
     unseen_ways,
     weigh,
 )
-from boneage.recipes.radius_subgrades.subgrades import UNSEEN, PairModel, Subgrader, subgrade_name
+from boneage.recipes.radius_subgrades.subgrades import UNSEEN, PairModel, Subgrader
+from boneage.standards.subgraded import subgrade_name
 
 GOOD = Quality(0.4, 0.5, "")
 NO_AGES = "the share of the higher grade does not rise beyond chance from each cluster to the next"
@@ -161,6 +162,11 @@ def test_of_a_cluster_of_a_few_crops_nothing_is_said() -> None:
 # The grade axis
 
 
+def hands(count: int) -> list[str]:
+    """A hand of its own for every crop."""
+    return [f"h{index:03d}" for index in range(count)]
+
+
 def test_the_axis_runs_from_the_lower_grades_mean_to_the_highers() -> None:
     features = np.array([[0, 0], [2, 0], [5, 1], [5, -1]], np.float32)
     axis = GradeAxis.between(features, np.array([False, False, True, True]))
@@ -180,11 +186,31 @@ def test_a_crop_does_not_lay_the_axis_that_it_is_measured_by() -> None:
     for step in (0, 1, 2):
         changed = features.copy()
         changed[7] += np.float32(step)
-        ways.append(unseen_ways(changed, is_high, 0))
+        ways.append(unseen_ways(changed, is_high, hands(40), 0))
     # On a line of others' a crop moves as far with every step; were it its own, the line would turn.
     assert ways[2][7] - ways[1][7] == pytest.approx(ways[1][7] - ways[0][7], rel=1e-4)
     still = np.isclose(ways[1], ways[0])
     assert (~still).any() and still.sum() == 40 // PARTS - 1  # the others of its part
+
+
+def test_crops_of_one_hand_do_not_lay_each_others_axis() -> None:
+    rng = np.random.default_rng(0)
+    features, is_high = rng.normal(size=(40, 3)).astype(np.float32), np.arange(40) % 20 >= 10
+    features[is_high] += 2
+    own = hands(20) * 2  # crops n and n + 20 are of one hand
+    ways = []
+    for step in (0, 1):
+        changed = features.copy()
+        changed[7] += np.float32(step)
+        ways.append(unseen_ways(changed, is_high, own, 0))
+    assert ways[1][7] != ways[0][7] and ways[1][27] == ways[0][27]
+    # Whichever of its crops changes, the same others are measured on the line that it lays.
+    other = features.copy()
+    other[27] += 1
+    turned = [~np.isclose(found, ways[0]) for found in (ways[1], unseen_ways(other, is_high, own, 0))]
+    turned[0][7] = turned[1][27] = False
+    np.testing.assert_array_equal(*turned)
+    assert turned[0].sum() == 40 - 2 * 20 // PARTS
 
 
 def test_true_positions_survive_unseen_axes() -> None:
@@ -193,7 +219,7 @@ def test_true_positions_survive_unseen_axes() -> None:
     features = rng.normal(0, 0.3, (200, 4)).astype(np.float32)
     features[:, 0] += is_high
     own = GradeAxis.between(features, is_high).way(features)
-    assert np.corrcoef(own, unseen_ways(features, is_high, 0))[0, 1] > 0.99
+    assert np.corrcoef(own, unseen_ways(features, is_high, hands(200), 0))[0, 1] > 0.99
 
 
 def noise_named(seed: int, *, unseen: bool, aged: bool) -> bool:
@@ -202,7 +228,7 @@ def noise_named(seed: int, *, unseen: bool, aged: bool) -> bool:
     features, is_high = rng.normal(size=(200, 24)).astype(np.float32), np.arange(200) >= 100
     ages = rng.normal(120, 10, 200) + 6 * is_high if aged else np.full(200, np.nan)
     own = GradeAxis.between(features, is_high).way(features)
-    way = unseen_ways(features, is_high, seed) if unseen else own
+    way = unseen_ways(features, is_high, hands(200), seed) if unseen else own
     labels = np.digitize(way, np.quantile(own, [1 / 3, 2 / 3]))
     return not weigh(way, labels, 3, is_high, ages, np.zeros(200, np.int64), GOOD).refusal
 
@@ -238,9 +264,7 @@ def test_almost_all_crops_in_one_cluster_are_a_failure() -> None:
     labels = np.array([0] * 54 + [1] * 3 + [2] * 3)
     features = np.random.default_rng(0).normal(0, 0.1, (60, 4)).astype(np.float32)
     features[:, 0] += 5 * labels
-    assert quality(features, labels, CONFIG).failure == (
-        "one cluster holds 90% of the crops (more than 70%)"
-    )
+    assert quality(features, labels, CONFIG).failure == ("one cluster holds 90% of the crops (more than 70%)")
     assert quality(features, labels, replace(CONFIG, largest_share=0.9)).failure == ""
     assert quality(features, np.zeros(60, np.int64), CONFIG).largest_share == 1
     assert quality(features, np.zeros(60, np.int64), CONFIG).failure.startswith("one cluster holds 100%")
@@ -292,7 +316,7 @@ def test_clusterings_that_cannot_be_are_refused(values: dict[str, object], said:
 def test_pairs_of_grades_are_neighbours_that_ascend(pairs: tuple[tuple[int, int], ...], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         GradesConfig(pairs)
-    with pytest.raises(ConfigError, match="grades.given must be one of chn, rus_chn"):
+    with pytest.raises(ConfigError, match=r"grades\.given must be one of chn, rus_chn"):
         GradesConfig(given="tw3")
 
 
@@ -428,12 +452,24 @@ def test_a_subgrader_is_the_same_from_its_file(tmp_path: Path) -> None:
     ],
     ids=["one pair too many", "half a pair", "no refusal", "no template", "unknown key", "missing key"],
 )
-def test_a_file_that_its_settings_do_not_describe_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+def test_a_file_that_its_settings_do_not_describe_is_refused(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
     subgrader, path = subgrader_of(pair_of(0, "axis")), tmp_path / "model.npz"
     subgrader.save(path)
     Subgrader.load(path, subgrader.settings())
     with pytest.raises(BundleError, match=r"model\.npz is not what its settings say .*install it again"):
         Subgrader.load(path, {**subgrader.settings(), **change})
+
+
+def test_a_file_that_is_damaged_is_refused(tmp_path: Path) -> None:
+    subgrader, path = subgrader_of(pair_of(0, "axis")), tmp_path / "model.npz"
+    subgrader.save(path)
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:80] + bytes(200) + whole[280:]):
+        path.write_bytes(damaged)
+        with pytest.raises(BundleError, match=r"model\.npz is not what its settings say .*install it again"):
+            Subgrader.load(path, subgrader.settings())
 
 
 def test_a_missing_file_and_one_that_is_no_model_are_refused(tmp_path: Path) -> None:

@@ -295,6 +295,12 @@ def test_crops_that_make_no_clusters_are_refused() -> None:
         fit_clusters(np.repeat(views[:1], 12, axis=0), TINY)
 
 
+def test_features_that_diverge_in_the_pretraining_are_refused() -> None:
+    wild = replace(TINY, schedule=replace(TINY.schedule, learning_rate=1e30))
+    with pytest.raises(ConfigError, match=r"no finite numbers: set a smaller schedule\.learning_rate"):
+        fit_clusters(kinds()[0], wild)
+
+
 def test_features_that_diverge_in_the_joint_training_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     features = ClusteringTask.features
 

@@ -97,7 +97,7 @@ def test_the_mean_of_moved_radii_is_sharper_than_their_plain_mean() -> None:
     blurred = [cv2.GaussianBlur(patch / np.float32(255), (0, 0), 2.0) for patch in patches]
     found = mean_radius(patches)
     assert found.shape == (PATCH_SIDE, PATCH_SIDE) and found.dtype == np.float32
-    assert 0 <= found.min() and found.max() <= 1
+    assert found.min() >= 0 and found.max() <= 1
     assert sharpness(found) > 1.15 * sharpness(np.mean(blurred, axis=0))
 
 

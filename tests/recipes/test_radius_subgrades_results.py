@@ -1,4 +1,4 @@
-"""What is said of held-out radii: order of ages, errors in points and in months, on tables of known answers."""
+"""What is said of held-out radii: order of ages, errors in points and months, on tables of known answers."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ import pytest
 
 pytest.importorskip("scipy", reason="scipy is not installed")
 
-from boneage.core.types import Sex  # noqa: E402
-from boneage.recipes.radius_subgrades.crops import RADIUS  # noqa: E402
-from boneage.recipes.radius_subgrades.results import (  # noqa: E402
-    FEWEST,
+from boneage.core.types import Sex
+from boneage.recipes.radius_subgrades.crops import RADIUS
+from boneage.recipes.radius_subgrades.errors import (
     MONTHS_A_POINT,
-    HeldOut,
     accuracy,
     age_by_radius,
     age_by_standard,
+    table_4,
+)
+from boneage.recipes.radius_subgrades.results import (
+    FEWEST,
+    HeldOut,
     order_of_ages,
     read_held_out,
-    table_4,
     within_grades,
 )
-from boneage.standards.names import CHN, Bone  # noqa: E402
-from boneage.standards.scoring import age_curve, standard  # noqa: E402
+from boneage.standards.names import CHN, Bone
+from boneage.standards.scoring import age_curve, standard
 
 POINTS = {5.0: 59.0, 5.5: 65.0, 6.0: 71.0, 6.5: 79.0, 7.0: 87.0}
 """Table III, boys."""
@@ -64,7 +66,8 @@ def held_out(subgrades: Sequence[float], **given: Any) -> HeldOut:
 # The table that a run leaves
 
 HEADER = (
-    "id,sex,bone_age_months,grade,subgrade,score_paper,score_geometric,cluster_5_6,cluster_6_7,way_5_6,way_6_7,fold"
+    "id,sex,bone_age_months,grade,subgrade,score_paper,score_geometric,"
+    "cluster_5_6,cluster_6_7,way_5_6,way_6_7,fold"
 )
 
 
@@ -131,6 +134,30 @@ def test_the_order_of_ages_is_told_by_sex_with_every_step() -> None:
         assert third.step.estimate == pytest.approx(-1) and third.step.low < 0 < third.step.high
 
 
+def test_a_sub_grade_of_two_grades_lies_between_them_by_chance_alone() -> None:
+    """Ages that follow the whole grade: 5_5 takes half of each, and its steps are those of any deal."""
+    rng = np.random.default_rng(0)
+    grades = np.repeat([5, 6], 40)
+    ages = np.where(grades == 5, 120.0, 132.0) + rng.normal(0, 3, 80)
+    subgrades = np.where(np.arange(80) % 2 == 0, grades, 5.5)
+    blind = order_of_ages(held_out(subgrades.tolist(), grades=grades, ages=ages))
+    assert blind[0].by_chance is None
+    for row in blind[1:]:
+        assert row.step is not None and row.by_chance is not None
+        assert row.step.estimate == pytest.approx(6, abs=2) and row.step.low > 0
+        assert row.by_chance.estimate == pytest.approx(6, abs=0.5)
+        assert row.by_chance.low <= row.step.estimate <= row.by_chance.high
+    # A sub-grade that takes the older 5s and the younger 6s steps beyond chance.
+    for grade in (5, 6):
+        mine = np.flatnonzero(grades == grade)
+        order = mine[np.argsort(ages[mine])]
+        subgrades[order] = 5.5
+        subgrades[order[:20] if grade == 5 else order[20:]] = grade
+    knowing = order_of_ages(held_out(subgrades.tolist(), grades=grades, ages=ages))
+    assert knowing[1].step is not None and knowing[1].by_chance is not None
+    assert knowing[1].step.estimate > knowing[1].by_chance.high
+
+
 def test_of_a_few_hands_no_mean_is_told() -> None:
     subgrades = [5.0] * FEWEST + [5.5] * (FEWEST - 1) + [6.0] * FEWEST
     ages = np.linspace(100, 140, len(subgrades))
@@ -147,10 +174,10 @@ def test_order_within_a_grade_is_spearmans_correlation() -> None:
     way = np.exp(ages / 20)  # rises with the age, on no straight line
     (row,) = within_grades(held_out(subgrades, ages=ages, ways={"way_5_6": way}))
     assert (row.sex, row.grade, row.hands) == (Sex.MALE, 5, 30)
-    assert row.position is not None and row.position.estimate == pytest.approx(1)
+    assert set(row.positions) == {"5_6"} and row.positions["5_6"].estimate == pytest.approx(1)
     assert row.subgrade is not None and row.subgrade.estimate == pytest.approx(np.sqrt(3) / 2, abs=0.02)
     (falling,) = within_grades(held_out(subgrades, ages=-ages + 300, ways={"way_5_6": way}))
-    assert falling.position is not None and falling.position.estimate == pytest.approx(-1)
+    assert falling.positions["5_6"].estimate == pytest.approx(-1)
 
 
 def test_order_within_a_grade_agrees_with_scipy() -> None:
@@ -160,7 +187,7 @@ def test_order_within_a_grade_agrees_with_scipy() -> None:
     ages = rng.normal(120, 10, 40).round()  # with ties
     subgrades = np.where(rng.normal(ages - 120, 8) > 0, 5.5, 5.0)
     (row,) = within_grades(held_out(subgrades.tolist(), ages=ages))
-    assert row.position is None and row.subgrade is not None
+    assert row.positions == {} and row.subgrade is not None
     assert row.subgrade.estimate == pytest.approx(spearmanr(subgrades, ages).statistic)
     assert row.subgrade.low < row.subgrade.estimate < row.subgrade.high
 
@@ -215,6 +242,17 @@ def test_boys_and_girls_have_ages_of_their_own() -> None:
     assert rows[0].whole.estimate == pytest.approx(0)
 
 
+def test_a_hand_whose_like_the_other_folds_lack_is_left_out() -> None:
+    ages = [100.0, 102.0] * 12 + [130.0, 90.0]
+    held = held_out([5.0] * 26, ages=ages, sexes=["female"] * 24 + ["male", ""])
+    rows = age_by_radius(held)
+    assert [row.hands for row in rows] == [24, 24]  # the one boy has nobody to be told by
+    mostly = held_out(
+        [5.0] * 24, ages=ages[:24], sexes=["female"] * 19 + ["male"] * 5, folds=[0, 1] * 9 + [0] * 6
+    )
+    assert age_by_radius(mostly) == []  # five boys of one fold leave nineteen hands
+
+
 def test_of_a_few_aged_hands_no_error_is_told() -> None:
     ages = [100.0] * (4 * FEWEST - 1) + [np.nan] * 10
     assert age_by_radius(held_out([5.0] * len(ages), ages=ages)) == []
@@ -244,15 +282,15 @@ def test_chns_age_of_all_bones_moves_with_the_radius() -> None:
     expected = np.mean([abs(age_at(total) - age) for total, age in zip(totals, truth, strict=True)])
     assert [row.what for row in rows] == [
         f"{kind}, {reading}"
-        for reading in ("Table III", "our scores (geometric)")
+        for reading in ("Table III", "our scores (equation 10)", "our scores (geometric)")
         for kind in ("CHN of all bones", "the same after a line by sex")
     ]
-    for row in (rows[0], rows[2]):  # our scores are the paper's here
+    for row in rows[::2]:  # our scores are the paper's here
         assert row.hands == 24
         assert row.whole.estimate == pytest.approx(expected) and expected > 0.3
         assert row.divided.estimate == pytest.approx(0, abs=1e-9)
         assert row.difference.estimate == pytest.approx(-expected)
-    for row in (rows[1], rows[3]):
+    for row in rows[1::2]:
         assert row.divided.estimate == pytest.approx(0, abs=1e-6)
         assert 0.05 < row.whole.estimate < expected + 1
 
@@ -271,6 +309,17 @@ def test_a_bias_of_all_bones_is_taken_out_by_a_line() -> None:
     assert direct.divided.estimate > 5
     assert lined.divided.estimate == pytest.approx(0, abs=1e-6)
     assert lined.whole.estimate > 0.2
+
+
+def test_a_sub_grade_without_a_score_keeps_the_whole_grades() -> None:
+    subgrades = [5.0, 5.0, 5.5, 5.5] * 6
+    bones = {f"h{n}": {**all_bones(5), Bone.MC1: 4.0 + n % 3} for n in range(24)}
+    none = np.where(np.array(subgrades) == 5, POINTS[5.0], np.nan)
+    scores = {"paper": none, "geometric": none}
+    held = held_out(subgrades, grades=[5] * 24, ages=np.linspace(100, 130, 24), scores=scores)
+    rows = {row.what: row for row in age_by_standard(held, bones)}
+    assert rows["CHN of all bones, our scores (geometric)"].difference.estimate == 0
+    assert rows["CHN of all bones, Table III"].difference.estimate != 0
 
 
 def test_without_all_bones_there_is_no_age_of_all_bones() -> None:
@@ -309,7 +358,9 @@ def test_table_4_is_the_sum_and_the_mean_of_errors_in_points_and_their_months() 
         assert row.total == pytest.approx(total)
         assert row.points.estimate == pytest.approx(total / 4)
         assert row.months.estimate == pytest.approx(0.3 * total / 4)
-        assert (row.months.low, row.months.high) == pytest.approx((0.3 * row.points.low, 0.3 * row.points.high))
+        assert (row.months.low, row.months.high) == pytest.approx(
+            (0.3 * row.points.low, 0.3 * row.points.high)
+        )
     assert gain is not None and gain.estimate == pytest.approx((14 - 28) / 4)
 
 

@@ -9,14 +9,18 @@ from hypothesis import strategies as st
 
 from boneage.core.errors import ConfigError
 from boneage.core.types import Sex
+from boneage.metrics.bootstrap import Interval
 from boneage.recipes.radius_subgrades.scores import (
     Levels,
     Vectors,
+    Ways,
     geometric_way,
     measure_ways,
     normalised_distances,
     paper_ways,
     score_between,
+    score_columns,
+    ways_of,
 )
 from boneage.standards.names import Bone
 from boneage.standards.scoring import standard
@@ -161,9 +165,7 @@ def test_equation_10_of_features_that_know_nothing_is_about_a_half_too() -> None
 def test_shuffling_deals_out_the_same_vectors() -> None:
     levels = drawn_levels(4, 10, steps=(0, 10, 20))
     dealt = levels.shuffled(0)
-    own, found = (
-        np.concatenate([lists.low, lists.between, lists.high]) for lists in (levels, dealt)
-    )
+    own, found = (np.concatenate([lists.low, lists.between, lists.high]) for lists in (levels, dealt))
     assert len(dealt.low) == len(dealt.between) == len(dealt.high) == 10
     np.testing.assert_array_equal(np.sort(own[:, 0]), np.sort(found[:, 0]))
     assert not np.array_equal(own, found)
@@ -191,3 +193,48 @@ def test_images_that_are_all_alike_have_no_score() -> None:
     same = np.ones((5, 3), np.float32)
     with pytest.raises(ConfigError, match="all images have the same features"):
         measure_ways(Levels(same, same, same))
+
+
+# Of the levels that were named
+
+
+def ways(share: float) -> Ways:
+    paper, geometric, shuffled = (Interval(share + step, 0, 1) for step in (0, 0.1, -0.1))
+    return Ways(paper, geometric, shuffled, 10)
+
+
+def test_scores_lie_between_their_neighbours_in_chns_table() -> None:
+    found = score_columns({5.5: ways(0.5), 6.25: ways(0.2)})
+    assert found["paper"] == {
+        Sex.FEMALE: {5.5: pytest.approx(63), 6.25: pytest.approx(71)},
+        Sex.MALE: {5.5: pytest.approx(65), 6.25: pytest.approx(74.2)},
+    }
+    assert found["geometric"][Sex.MALE][5.5] == pytest.approx(66.2)
+    assert found["shuffled"][Sex.MALE][5.5] == pytest.approx(63.8)
+    assert score_columns({}) == {name: {sex: {} for sex in Sex} for name in found}
+
+
+@pytest.mark.parametrize(("between", "named"), [(2, [5.5]), (1, []), (0, [])])
+def test_a_sub_grade_of_one_crop_has_no_score(between: int, named: list[float]) -> None:
+    grades = np.array([5.0] * 6 + [5.5] * between + [6.0] * 6)
+    vectors = np.random.default_rng(0).normal(size=(len(grades), 8)).astype(np.float32)
+    found = ways_of(grades, vectors, {5.5: (5, 6)}, 1000, 0)
+    assert list(found) == named
+    assert all(way.images == between for way in found.values())
+
+
+def test_no_more_images_are_drawn_than_are_asked_for() -> None:
+    grades = np.repeat([5.0, 5.5, 6.0], 8)
+    vectors = np.random.default_rng(0).normal(size=(24, 8)).astype(np.float32)
+    assert ways_of(grades, vectors, {5.5: (5, 6)}, 5, 0)[5.5].images == 5
+    assert ways_of(grades, vectors, {}, 5, 0) == {}
+
+
+def test_every_sub_grade_is_measured_between_its_own_pair() -> None:
+    grades = np.repeat([5.0, 5.5, 6.0, 6.5, 7.0], 6)
+    places = {5.0: 0.0, 5.5: 1.0, 6.0: 4.0, 6.5: 7.0, 7.0: 8.0}
+    vectors = np.random.default_rng(0).normal(0, 0.01, (30, 2)).astype(np.float32)
+    vectors[:, 0] += np.array([places[grade] for grade in grades], dtype=np.float32)
+    found = ways_of(grades, vectors, {5.5: (5, 6), 6.5: (6, 7)}, 1000, 0)
+    assert found[5.5].geometric.estimate == pytest.approx(0.25, abs=0.02)
+    assert found[6.5].geometric.estimate == pytest.approx(0.75, abs=0.02)

@@ -29,6 +29,12 @@ def reproduce(
         list[str] | None,
         typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a value of recipe.toml."),
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="A TOML file, or the name of one beside the recipe's, in place of the comparison's."
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from what is done.")] = False,
 ) -> None:
     """Repeat a paper's experiments on the data given (needs the extra `train`)."""
@@ -40,6 +46,8 @@ def reproduce(
     run_recipe(
         PAPERS,
         paper,
-        TrainJob(data, out, overrides=tuple(overrides or ()), resume=resume, locate=locator(None)),
+        TrainJob(
+            data, out, config=config, overrides=tuple(overrides or ()), resume=resume, locate=locator(None)
+        ),
     )
     typer.echo(str(out))

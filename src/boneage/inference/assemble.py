@@ -20,7 +20,7 @@ from boneage.inference.combine import cross_fit, fit_weights
 from boneage.inference.out_of_fold import Answer, OutOfFold, Vector, correct, read_oof, write_oof
 from boneage.inference.radius_subgrading import SUBGRADES
 from boneage.inference.run_files import configuration_of, require
-from boneage.inference.subgrade_parts import subgrade_files, subgrade_settings
+from boneage.inference.subgrade_parts import TABLES, subgrade_files, subgrade_settings
 from boneage.metrics.bootstrap import mean_absolute, paired_difference
 from boneage.metrics.classification import (
     accuracy,
@@ -207,7 +207,8 @@ def _write(parts: Parts, out: Path, said: Mapping[str, str]) -> Bundle:
 def _write_subgraded(bundle: Bundle, run: Path, out: Path, said: Mapping[str, str]) -> Bundle:
     """Write a bundle again with a run's sub-grades; its table, its figures and its fit stay as they are."""
     _expect_grades(bundle.manifest["methods"])
-    files = {**{name: bundle.path / name for name in bundle.manifest["checksums"]}, **subgrade_files(run)}
+    other = [name for name in bundle.manifest["checksums"] if name not in TABLES]
+    files = {**{name: bundle.path / name for name in other}, **subgrade_files(run)}
     kept = {key: value for key, value in bundle.manifest.items() if key not in ("schema", "checksums")}
     new = {SUBGRADES: subgrade_settings(run), "files": _roles(files, ".npz")}
     return write_bundle(out, {**kept, **said, **_made(), **new}, files)
@@ -216,7 +217,8 @@ def _write_subgraded(bundle: Bundle, run: Path, out: Path, said: Mapping[str, st
 def _expect_grades(methods: Collection[str]) -> None:
     if GRADED not in methods:
         raise ConfigError(
-            "sub-grades of the radius need its grade, and no method of the bundle grades bones: give --grades"
+            "sub-grades of the radius need its grade, and no method of the bundle grades bones: add a "
+            "grading network to the bundle first"
         )
 
 

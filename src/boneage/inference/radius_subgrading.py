@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -18,11 +19,11 @@ from boneage.inference.watch import Watch
 from boneage.recipes.graded_regions.grades import GradedHand
 from boneage.recipes.graded_regions.method import GradedRegions
 from boneage.recipes.radius_subgrades.frames import patch_of
-from boneage.recipes.radius_subgrades.subgrades import PairModel, Subgrader, subgrade_name
+from boneage.recipes.radius_subgrades.subgrades import PairModel, Subgrader
 from boneage.standards.mapping import grade_map
 from boneage.standards.names import Bone
 from boneage.standards.scoring import score, standard
-from boneage.standards.subgraded import NAME
+from boneage.standards.subgraded import NAME, subgrade_name
 
 SUBGRADES, MEANS = "radius_subgrades", "radius_means"
 """Roles of the bundle's files; the settings in its manifest have the first one's name."""
@@ -133,7 +134,7 @@ def read_means(path: Path) -> tuple[MeanRadius, ...]:
                 for name in file.files
                 if not name.startswith(COUNT)
             ]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise BundleError(f"{path.name} holds no mean radii ({error}); install the bundle again") from error
     return tuple(sorted(found, key=lambda mean: mean.grade))
 

@@ -11,11 +11,13 @@ from typing import Any
 from boneage.core.errors import BundleError, ConfigError
 from boneage.inference.radius_subgrading import MEANS, SUBGRADES, read_means
 from boneage.inference.run_files import configuration_of, require
-from boneage.recipes.radius_subgrades.subgrades import Subgrader, subgrade_name
+from boneage.recipes.radius_subgrades.subgrades import Subgrader
+from boneage.standards.subgraded import subgrade_name
 
 _MODEL, _SUMMARY, _MEANS, _OUT_OF_FOLD = "subgrades.npz", "subgrades.json", "means.npz", "oof.csv"
-_GRADES = "chn_grades.csv"
-"""CHN grades of all bones by networks that had not seen the hand, where the run had such a table."""
+
+TABLES = (f"{SUBGRADES}.csv", "chn_grades.csv")
+"""Of the bundle: held-out sub-grades, and the CHN grades of all bones that they rest on, if from a table."""
 
 
 def subgrade_files(run: Path) -> dict[str, Path]:
@@ -25,9 +27,10 @@ def subgrade_files(run: Path) -> dict[str, Path]:
         ConfigError: the run is not complete.
     """
     require(run, "config.json", _MODEL, _SUMMARY, _MEANS, _OUT_OF_FOLD)
-    tables = {f"{SUBGRADES}.csv": run / _OUT_OF_FOLD}
-    if (run / _GRADES).is_file():
-        tables[_GRADES] = run / _GRADES
+    out_of_fold, grades = TABLES
+    tables = {out_of_fold: run / _OUT_OF_FOLD}
+    if (run / grades).is_file():
+        tables[grades] = run / grades
     return {f"{SUBGRADES}.npz": run / _MODEL, f"{MEANS}.npz": run / _MEANS, **tables}
 
 

@@ -33,7 +33,7 @@ class MobileNetOutputs(nn.Module):
     def __init__(self, pretrained: str) -> None:
         super().__init__()
         if pretrained == "timm":
-            self.net: Any = timm.create_model(NAME, pretrained=True)
+            self.net: Any = _downloaded()
             trained: Any = self.net.pretrained_cfg
             mean, std = trained["mean"], trained["std"]
         else:
@@ -52,6 +52,17 @@ class MobileNetOutputs(nn.Module):
         resized = nn.functional.interpolate(images, (SIDE, SIDE), mode="bilinear", antialias=True)
         outputs: Tensor = self.net((resized - self.mean) / self.std)
         return outputs
+
+
+def _downloaded() -> nn.Module:
+    try:
+        net: nn.Module = timm.create_model(NAME, pretrained=True)
+    except Exception as error:
+        raise ConfigError(
+            f"{NAME}'s weights cannot be downloaded ({type(error).__name__}): give a "
+            "safetensors file instead of 'timm'"
+        ) from error
+    return net
 
 
 def _weights(file: Path, own: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from boneage.reporting.markup import embedded, table
 from boneage.reporting.tabular import years_and_months
 from boneage.standards.names import Bone
 from boneage.standards.scoring import standard
+from boneage.standards.subgraded import subgrade_name
 
 WHOLE, SUBGRADED = "chn", "chn_radius_subgraded"
 """The standards whose totals differ by the radius' sub-grade alone."""
@@ -93,7 +94,7 @@ def _score_table(radius: RadiusSubgrade, sex: Sex) -> str:
     shown = sorted({grade for grade in grades if min(split) - 1 < grade < max(split) + 1} | {radius.subgrade})
     rows = [
         (
-            f"{grade:g}".replace(".", "_"),
+            subgrade_name(grade),
             f"{chosen.grade_score(sex, Bone.RADIUS, grade):g}",
             OWN if grade == radius.subgrade else "",
         )

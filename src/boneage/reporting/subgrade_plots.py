@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,13 +20,11 @@ from numpy.typing import ArrayLike, NDArray
 from boneage.core.errors import ConfigError
 from boneage.core.types import FloatArray
 from boneage.metrics.bootstrap import Interval, bootstrap_interval
-from boneage.reporting.plots import png
+from boneage.reporting.plots import Ages, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-Ages = NDArray[np.float64]
 
 _PLAIN = "#3b4754"
 _MOST_COLUMNS, _MOST_INCHES = 4, 16.0
@@ -38,13 +36,12 @@ _RARE = 0.05
 """Share of the points below which a label is drawn last."""
 _COLOURS = ("#0a3d62", "#e0a526", "#b9487d", "#8fb8d0", "#4c8c4a", "#111111", "#b79bd6", "#e07a5f")
 _POINTS = tuple(zip(_COLOURS, "o^sDvPX*", strict=True))
-_BARS = (
-    ("#dfe7ee", "////"),
-    ("#0b5f8a", ""),
-    ("#e9a8c0", "...."),
-    ("#f3d58a", "xxxx"),
-    ("#a9c4a4", "----"),
+_FACES = ("#dfe7ee", "#0b5f8a", "#e9a8c0", "#f3d58a", "#a9c4a4")
+_BARS: tuple[dict[str, Any], ...] = tuple(
+    {"facecolor": face, "hatch": hatch, "edgecolor": _PLAIN, "linewidth": 0.7}
+    for face, hatch in zip(_FACES, ("////", "", "....", "xxxx", "----"), strict=True)
 )
+_GRID = "#e4eaef"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,25 +52,27 @@ class ClusterPanel:
     labels: Sequence[str]
 
 
-def clusters_png(panels: Mapping[str, ClusterPanel], title: str = "", order: Sequence[str] = ()) -> bytes:
+def clusters_png(panels: Mapping[str, ClusterPanel], title: str = "") -> bytes:
     """Return a panel a clustering: every image's first two features, a marker a label, counts underneath.
 
-    A label has the same marker in every panel; each panel has a scale of its own, since features of another
-    length are another space.
+    A label has the same marker in every panel, and labels follow by the numbers in them: 5, 5_5, 6. Each
+    panel has a scale of its own, since features of another length are another space.
 
     Args:
         panels: readable name, such as `after, 24 features` -> its features and labels.
         title: shown above the figure.
-        order: the labels as they follow each other; without it, by the numbers in them: 5, 5_5, 6.
 
     Source: paper 1, figures 4 to 7.
 
     Raises:
-        ConfigError: no panel, features that are not finite (N, 2), not a label for each, a label that
-            `order` lacks, or more labels than can be told apart.
+        ConfigError: no panel, features that are not finite (N, 2), not a label for each, or more labels than
+            can be told apart.
     """
-    points = {name: _checked_points(name, panel) for name, panel in panels.items()}
-    labels = _ordered((label for panel in panels.values() for label in panel.labels), order)
+    points = {}
+    for name, panel in panels.items():
+        what = f"features (N, 2) of {name!r} for N = {len(panel.labels)} labels"
+        points[name] = _finite(what, panel.features, (len(panel.labels), 2))
+    labels = _ordered(label for panel in panels.values() for label in panel.labels)
     _expect_some("panels", panels)
     _expect_some("labels", labels, len(_POINTS))
     figure, axes_of = _figure(panels, 3.6, 3.9, title)
@@ -83,9 +82,7 @@ def clusters_png(panels: Mapping[str, ClusterPanel], title: str = "", order: Seq
     return png(figure)
 
 
-def distribution_png(
-    counts: Mapping[str, Mapping[str, Mapping[str, int]]], title: str = "", order: Sequence[str] = ()
-) -> bytes:
+def distribution_png(counts: Mapping[str, Mapping[str, Mapping[str, int]]], title: str = "") -> bytes:
     """Return a panel a group of hands: how many have each grade, a bar a series, its count above.
 
     A grade that a series does not name has no bar; one that it names with 0 has a 0.
@@ -93,69 +90,56 @@ def distribution_png(
     Args:
         counts: panel, such as `boys` -> series, such as `before` -> grade -> hands.
         title: shown above the figure.
-        order: the grades as they follow each other; without it, by the numbers in them: 5, 5_5, 6.
 
     Source: paper 1, figure 8.
 
     Raises:
-        ConfigError: no panel, series or grade, a count that is no whole number from 0, a grade that `order`
-            lacks, or more series than can be told apart.
+        ConfigError: no panel, series or grade, a count that is no whole number from 0, or more series
+            than can be told apart.
     """
     from matplotlib.patches import Patch
 
     series = list(dict.fromkeys(name for panel in counts.values() for name in panel))
-    grades = _ordered((grade for p in counts.values() for found in p.values() for grade in found), order)
+    grades = _ordered(grade for panel in counts.values() for found in panel.values() for grade in found)
     _expect_some("panels", counts)
     _expect_some("series", series, len(_BARS))
     _expect_some("grades", grades)
     _check_counts(counts)
-    figure, axes_of = _figure(
-        counts, max(3.2, 0.4 * len(grades) * (len(series) + 0.6)), 3.8, title, sharey=True
-    )
+    width = max(3.2, 0.4 * len(grades) * (len(series) + 0.6))
+    figure, axes_of = _figure(counts, width, 3.8, title, sharey=True)
     for panel, axes in axes_of.items():
         _draw_counts(axes, counts[panel], series, grades)
     figure.supylabel("hands", fontsize=9)
-    keys = [
-        Patch(facecolor=colour, hatch=hatch, edgecolor=_PLAIN, linewidth=0.7, label=name)
-        for name, (colour, hatch) in zip(series, _BARS, strict=False)
-    ]
+    keys = [Patch(label=name, **look) for name, look in zip(series, _BARS, strict=False)]
     figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), fontsize=8, frameon=False)
     return png(figure)
 
 
-def ages_png(
-    groups: Mapping[str, Mapping[str, ArrayLike]],
-    title: str = "",
-    unit: str = "months",
-    order: Sequence[str] = (),
-) -> bytes:
+def ages_png(groups: Mapping[str, Mapping[str, ArrayLike]], title: str = "") -> bytes:
     """Return a panel a sex: the bone ages of every sub-grade as points and a box, and their mean.
 
     The mean is drawn with its 95% bootstrap interval, and both are printed under the sub-grade. A line joins
     the means, so that a sub-grade out of order shows as a fall.
 
     Args:
-        groups: panel, such as `boys` -> sub-grade -> (N,) bone ages.
+        groups: panel, such as `boys` -> sub-grade -> (N,) bone ages in months.
         title: shown above the figure.
-        unit: of the ages.
-        order: the sub-grades as they follow each other; without it, by the numbers in them: 5, 5_5, 6.
 
     Raises:
-        ConfigError: no panel or sub-grade, one without ages, ages that are not finite (N,), or a sub-grade
-            that `order` lacks.
+        ConfigError: no panel or sub-grade, one without ages, or ages that are not finite (N,).
     """
-    grades = _ordered((grade for found in groups.values() for grade in found), order)
+    grades = _ordered(grade for found in groups.values() for grade in found)
     _expect_some("panels", groups)
+    ages = {}
     for panel, found in groups.items():
         _expect_some(f"sub-grades of {panel!r}", found)
-    ages = {
-        panel: {grade: _checked_ages(f"{panel}, {grade}", values) for grade, values in found.items()}
-        for panel, found in groups.items()
-    }
+        ages[panel] = {
+            at: _finite(f"ages (N,) of {panel}, {at}", v, (np.size(v),)) for at, v in found.items()
+        }
     figure, axes_of = _figure(groups, max(2.6, 1.35 * len(grades) + 0.3), 4.6, title, sharey=True)
     for panel, axes in axes_of.items():
         _draw_ages(axes, ages[panel], grades)
-    figure.supylabel(f"bone age ({unit})", fontsize=9)
+    figure.supylabel("bone age (months)", fontsize=9)
     handles, names = next(iter(axes_of.values())).get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", fontsize=8, frameon=False, handlelength=4)
     return png(figure)
@@ -199,9 +183,8 @@ def _figure(
     # The common label of the vertical axes needs room beside a single panel.
     whole = width * columns + 0.4
     told = _wrapped(title, _CHARACTERS_AN_INCH * whole)
-    figure = Figure(
-        figsize=(whole, height * rows + 0.25 * (1 + told.count("\n"))), dpi=130, layout="constrained"
-    )
+    tall = height * rows + 0.25 * (1 + told.count("\n"))
+    figure = Figure(figsize=(whole, tall), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(told, fontsize=11, x=0.01, ha="left")
     panels = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
@@ -227,27 +210,19 @@ def _draw_clusters(axes: Axes, points: Ages, present: NDArray[np.str_], labels: 
         told = f"{label}, n = {(present == label).sum()}"
         axes.scatter([], [], s=30, c=colour, marker=marker, label=told, linewidths=0)
     # In layers of all labels, so that where clusters mix none hides the others; the rare ones last, on top.
-    _, kinds, counts = np.unique(present, return_inverse=True, return_counts=True)
-    rare = counts[kinds] < _RARE * len(points)
+    rare = np.isin(present, [label for label, *_ in shown if (present == label).sum() < _RARE * len(points)])
     mixed = np.random.default_rng(0).permutation(len(points))
     for rows in (*np.array_split(mixed[~rare[mixed]], _LAYERS), mixed[rare[mixed]]):
         for label, colour, marker in shown:
             x, y = points[rows[present[rows] == label]].T
             axes.scatter(x, y, s=area, c=colour, marker=marker, edgecolors="white", linewidths=0.3)
-    axes.grid(color="#e4eaef")
+    axes.grid(color=_GRID)
     axes.ticklabel_format(scilimits=(-3, 4))
     for axis in (axes.xaxis, axes.yaxis):
         axis.get_offset_text().set_fontsize(8)
     axes.set_xlabel("first feature", fontsize=9)
-    axes.legend(
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.16),
-        ncols=min(3, len(shown)),
-        fontsize=8,
-        frameon=False,
-        handletextpad=0.2,
-        columnspacing=1.2,
-    )
+    close: dict[str, Any] = {"fontsize": 8, "frameon": False, "handletextpad": 0.2, "columnspacing": 1.2}
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=min(3, len(shown)), **close)
 
 
 def _draw_counts(
@@ -256,61 +231,41 @@ def _draw_counts(
     from matplotlib.ticker import MaxNLocator
 
     width = 0.84 / len(series)
-    for number, (name, (colour, hatch)) in enumerate(zip(series, _BARS, strict=False)):
+    for number, (name, look) in enumerate(zip(series, _BARS, strict=False)):
         found = counts.get(name, {})
         at = np.array([place for place, grade in enumerate(grades) if grade in found])
         heights = [found[grade] for grade in grades if grade in found]
         shift = (number - (len(series) - 1) / 2) * width
-        bars = axes.bar(
-            at + shift, heights, 0.92 * width, color=colour, hatch=hatch, edgecolor=_PLAIN, linewidth=0.7
-        )
+        bars = axes.bar(at + shift, heights, 0.92 * width, **look)
         axes.bar_label(bars, fmt="%d", fontsize=7.5, padding=1.5)
     axes.set_xticks(range(len(grades)), grades)
     axes.set_xlim(-0.6, len(grades) - 0.4)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(y=0.1)
-    axes.grid(axis="y", color="#e4eaef")
+    axes.grid(axis="y", color=_GRID)
     axes.set_xlabel("grade", fontsize=9)
 
 
 def _draw_ages(axes: Axes, ages: Mapping[str, Ages], grades: Sequence[str]) -> None:
     """Draw every sub-grade's ages: points on the left of its place, a box on it, the mean on the right."""
     rng = np.random.default_rng(0)
-    places = [place for place, grade in enumerate(grades) if grade in ages]
-    found = [ages[grades[place]] for place in places]
-    for place, values in zip(places, found, strict=True):
+    found = {place: ages[grade] for place, grade in enumerate(grades) if grade in ages}
+    for place, values in found.items():
         across = place - 0.25 + rng.uniform(-0.1, 0.1, len(values))
         axes.plot(across, values, ".", markersize=4, alpha=0.5, color="#7e93a3", markeredgewidth=0)
-    axes.boxplot(
-        found,
-        positions=places,
-        widths=0.2,
-        showfliers=False,
-        patch_artist=True,
-        manage_ticks=False,
-        boxprops={"facecolor": "#e4eaef", "edgecolor": _PLAIN},
-        medianprops={"color": _PLAIN},
-        whiskerprops={"color": _PLAIN},
-        capprops={"color": _PLAIN},
-    )
-    means = [bootstrap_interval(values) for values in found]
-    axes.errorbar(
-        np.array(places) + 0.25,
-        [mean.estimate for mean in means],
-        [[mean.estimate - mean.low for mean in means], [mean.high - mean.estimate for mean in means]],
-        fmt="D--",
-        color="#b3446c",
-        linewidth=1,
-        elinewidth=1.5,
-        markersize=4,
-        capsize=5,
-        label="mean and its 95% interval",
-    )
-    told = dict.fromkeys(grades, "n = 0")
-    told |= {grades[at]: _told(len(v), mean) for at, v, mean in zip(places, found, means, strict=True)}
-    axes.set_xticks(range(len(grades)), [f"{grade}\n{text}" for grade, text in told.items()], fontsize=8)
+    look: dict[str, Any] = {f"{part}props": {"color": _PLAIN} for part in ("median", "whisker", "cap")}
+    look |= {"boxprops": {"facecolor": _GRID, "edgecolor": _PLAIN}, "patch_artist": True, "showfliers": False}
+    axes.boxplot(list(found.values()), positions=list(found), widths=0.2, manage_ticks=False, **look)
+    means = [bootstrap_interval(values) for values in found.values()]
+    middle, low, high = np.array([(mean.estimate, mean.low, mean.high) for mean in means]).T
+    look = {"color": "#b3446c", "linewidth": 1, "elinewidth": 1.5, "markersize": 4, "capsize": 5}
+    look["label"] = "mean and its 95% interval"
+    axes.errorbar(np.array(list(found)) + 0.25, middle, (middle - low, high - middle), fmt="D--", **look)
+    told = {at: _told(len(v), mean) for (at, v), mean in zip(found.items(), means, strict=True)}
+    names = [f"{grade}\n{told.get(at, 'n = 0')}" for at, grade in enumerate(grades)]
+    axes.set_xticks(range(len(grades)), names, fontsize=8)
     axes.set_xlim(-0.55, len(grades) - 0.45)
-    axes.grid(axis="y", color="#e4eaef")
+    axes.grid(axis="y", color=_GRID)
     axes.set_xlabel("sub-grade, number of hands,\nmean age and its 95% interval", fontsize=9)
 
 
@@ -320,53 +275,25 @@ def _told(hands: int, mean: Interval) -> str:
     return f"n = {hands}\n{mean.estimate:.1f}\n{reach}"
 
 
-def _ordered(labels: Iterable[str], order: Sequence[str]) -> list[str]:
-    """Return the labels once each, as they follow in `order`, or else by the numbers in them.
-
-    Raises:
-        ConfigError: `order` lacks a label.
-    """
-    present = dict.fromkeys(labels)
-    if not order:
-        return sorted(present, key=lambda label: [int(digits) for digits in re.findall(r"\d+", label)])
-    if missing := [label for label in present if label not in order]:
-        raise ConfigError(
-            f"expected every label in the order {', '.join(order)}, got {', '.join(missing)} besides; add it"
-        )
-    return [label for label in dict.fromkeys(order) if label in present]
+def _ordered(labels: Iterable[str]) -> list[str]:
+    """Return the labels once each, by the numbers in them."""
+    return sorted(dict.fromkeys(labels), key=lambda text: [int(part) for part in re.findall(r"\d+", text)])
 
 
-def _checked_points(name: str, panel: ClusterPanel) -> Ages:
-    points = np.asarray(panel.features, dtype=np.float64)
-    wrong = points.ndim != 2 or points.shape[1] != 2 or not len(points) or len(points) != len(panel.labels)
-    if wrong or not np.isfinite(points).all():
-        raise ConfigError(
-            f"expected finite features (N, 2) and N labels for {name!r}, got shape {points.shape} and "
-            f"{len(panel.labels)} labels; give the first two features of every labelled image"
-        )
-    return points
-
-
-def _checked_ages(name: str, values: ArrayLike) -> Ages:
-    ages = np.asarray(values, dtype=np.float64)
-    if ages.ndim != 1 or not len(ages) or not np.isfinite(ages).all():
-        raise ConfigError(
-            f"expected finite ages (N,) for {name!r}, got shape {ages.shape}; "
-            "leave out hands without an age, and sub-grades without hands"
-        )
-    return ages
+def _finite(what: str, values: ArrayLike, shape: tuple[int, ...]) -> Ages:
+    found = np.asarray(values, dtype=np.float64)
+    if found.shape != shape or not found.size or not np.isfinite(found).all():
+        raise ConfigError(f"expected finite {what}, got shape {found.shape}; leave out hands without a value")
+    return found
 
 
 def _check_counts(counts: Mapping[str, Mapping[str, Mapping[str, int]]]) -> None:
     for panel, series in counts.items():
         _expect_some(f"series of {panel!r}", series)
         for name, found in series.items():
-            for grade, count in found.items():
-                if not (np.isfinite(count) and count >= 0 and count == int(count)):
-                    raise ConfigError(
-                        f"expected a whole number from 0 for {panel!r}, {name!r}, grade {grade!r}, "
-                        f"got {count}; count the hands"
-                    )
+            # Of what is not finite, the remainder is nan, which is true.
+            if wrong := {grade: count for grade, count in found.items() if count % 1 or count < 0}:
+                raise ConfigError(f"expected counts from 0 of {panel!r}, {name!r}, got {wrong}; count hands")
 
 
 def _expect_some(what: str, found: Collection[object], most: int = 100) -> None:

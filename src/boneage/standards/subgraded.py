@@ -22,6 +22,11 @@ SUBGRADES = "chn_radius_subgrades.csv"
 """The file of the sub-grades' scores."""
 
 
+def subgrade_name(grade: float) -> str:
+    """Return a grade or a sub-grade as paper 1 writes it: `5`, `5_5`."""
+    return f"{grade:g}".replace(".", "_")
+
+
 def write_subgraded(
     folder: Path, scores: Mapping[Sex, Mapping[float, float]], *, title: str, source: str, remarks: str
 ) -> None:

@@ -64,6 +64,12 @@ class RadiusCrops:
             self.folds[wanted],
         )
 
+    def first_of_hands(self) -> NDArray[np.bool_]:
+        """Return which crops (N,) are their hands' first."""
+        found = np.zeros(len(self), dtype=np.bool_)
+        found[np.unique(np.array(self.ids), return_index=True)[1]] = True
+        return found
+
     def of(self, sex: Sex) -> NDArray[np.bool_]:
         """Return which crops (N,) are of a sex."""
         return np.asarray(self.sexes == SEXES.index(sex))
@@ -91,9 +97,10 @@ def read_crops(
     """
     config = recipe.grades
     if holds_graded_crops(source):
+        _check_column(source, config)
         crops = _graded(source, recipe)
     else:
-        crops = _located(_known(source), recipe.schedule, folder, locate, report)
+        crops = _located(_known(source, report), recipe.schedule, folder, locate, report)
         crops = replace(crops, grades=_from_table(crops, config) if config.table else _from_ages(crops))
     wanted = sorted({grade for pair in config.pairs for grade in pair})
     kept = crops.take(np.isin(crops.grades, wanted))
@@ -141,10 +148,21 @@ def _as_chn(grades: Sequence[int], given: str) -> NDArray[np.int64]:
     return np.array([round(grade_map(STANDARD)({RADIUS: grade})[RADIUS]) for grade in grades], dtype=np.int64)
 
 
-def _known(source: Path) -> list[Row]:
-    rows = [row for row in read_manifest(source) if row.sex is not None and row.bone_age_months is not None]
+def _check_column(source: Path, config: GradesConfig) -> None:
+    """Refuse grades whose column says that they are RUS-CHN's where they are taken for CHN's."""
+    if source.is_file() and "rus_chn_grade" in read_table(source)[0][1] and config.given == STANDARD:
+        raise ConfigError(
+            f"{source.name} has RUS-CHN grades: give --set grades.given=rus_chn to map them to CHN's"
+        )
+
+
+def _known(source: Path, report: Callable[[str], None]) -> list[Row]:
+    every = read_manifest(source)
+    rows = [row for row in every if row.sex is not None and row.bone_age_months is not None]
     if not rows:
         raise ConfigError(f"{source.name} has no image with sex and bone age; give a labelled manifest")
+    if len(rows) < len(every):
+        report(f"left out: {len(every) - len(rows)} images without sex or bone age")
     return rows
 
 
@@ -173,6 +191,8 @@ def _located(
                 continue
             kept.append(row.id)
             patches.append(patch_of(RegionViews(radiograph), region.to_view))
+        if not kept:
+            raise ConfigError("no radius was found in any image: see the reasons above")
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / "patches.partial.npz"
         np.savez(partial, ids=np.array(kept, dtype=np.str_), patches=_stacked(patches))

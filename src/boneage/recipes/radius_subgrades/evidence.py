@@ -109,16 +109,26 @@ class Evidence:
     refusal: str
 
 
-def unseen_ways(features: FloatArray, is_high: NDArray[np.bool_], seed: int) -> NDArray[np.float64]:
-    """Return the positions (N,) of crops on grade axes that were laid without them, in `PARTS` parts.
+def unseen_ways(
+    features: FloatArray, is_high: NDArray[np.bool_], hands: Sequence[str], seed: int
+) -> NDArray[np.float64]:
+    """Return the positions (N,) of crops on grade axes that were laid without their hands, in `PARTS` parts.
 
     Along an axis laid through the crops themselves, grades and ages rise even where features are noise.
+
+    Args:
+        features: (N, F).
+        is_high: (N,) whether a crop has the higher grade.
+        hands: (N) the hand of each.
+        seed: of the parts, into which hands are dealt by the grade of their first crop.
     """
-    part = np.empty(len(features), dtype=np.int64)
+    _, first, of_crop = np.unique(np.array(hands), return_index=True, return_inverse=True)
+    part_of_hand = np.empty(len(first), dtype=np.int64)
     rng = np.random.default_rng(seed)
     for grade in (False, True):
-        mine = np.flatnonzero(is_high == grade)
-        part[rng.permutation(mine)] = np.arange(len(mine)) % PARTS
+        mine = np.flatnonzero(is_high[first] == grade)
+        part_of_hand[rng.permutation(mine)] = np.arange(len(mine)) % PARTS
+    part = part_of_hand[of_crop.ravel()]
     found = np.empty(len(features))
     for one in range(PARTS):
         others = part != one

@@ -10,8 +10,8 @@ import numpy as np
 
 from boneage.core.types import Sex
 from boneage.recipes.radius_subgrades.results import HeldOut
-from boneage.recipes.radius_subgrades.subgrades import subgrade_name
 from boneage.reporting.subgrade_plots import ClusterPanel, ages_png, clusters_png, distribution_png, means_png
+from boneage.standards.subgraded import subgrade_name
 
 if TYPE_CHECKING:
     from boneage.recipes.radius_subgrades.reproduce import Source

@@ -13,10 +13,12 @@ import boneage.models  # noqa: F401  declares torchvision's operators before lig
 
 # isort: split
 
+import csv
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from numpy.typing import NDArray
 
 from boneage.core.errors import ConfigError
 from boneage.core.types import FloatArray, Sex
+from boneage.data.manifest import write_text_atomically
 from boneage.models.imagenet import MobileNetOutputs
 from boneage.recipes.radius_subgrades.config import Recipe
 from boneage.recipes.radius_subgrades.crops import (
@@ -36,22 +39,13 @@ from boneage.recipes.radius_subgrades.crops import (
     read_bones,
     read_crops,
 )
-from boneage.recipes.radius_subgrades.encoder import Labels, nearest
-from boneage.recipes.radius_subgrades.evidence import (
-    Evidence,
-    GradeAxis,
-    Quality,
-    quality,
-    unseen_ways,
-    weigh,
-)
-from boneage.recipes.radius_subgrades.frames import PATCH_MARGIN, mean_radius
-from boneage.recipes.radius_subgrades.learn import Clustering, fit_clusters, kmeans
-from boneage.recipes.radius_subgrades.scores import Levels, Ways, measure_ways, score_between
-from boneage.recipes.radius_subgrades.subgrades import PairModel, Subgrader, stacked, subgrade_name
+from boneage.recipes.radius_subgrades.fitting import Fitted, fit_subgrader, stability_of_seeds
+from boneage.recipes.radius_subgrades.frames import PATCH_MARGIN
+from boneage.recipes.radius_subgrades.scores import Ways, score_columns, ways_of
+from boneage.recipes.radius_subgrades.subgrades import PairModel, Subgrader, stacked
 from boneage.standards.names import Bone
 from boneage.standards.scoring import standard
-from boneage.standards.subgraded import write_subgraded
+from boneage.standards.subgraded import subgrade_name, write_subgraded
 from boneage.training.config import TrainJob, named_config, read_config
 from boneage.training.run import join_tables, open_run, write_table
 
@@ -59,8 +53,9 @@ logger = logging.getLogger(__name__)
 
 MODEL, SUMMARY, OUT_OF_FOLD = "subgrades.npz", "subgrades.json", "oof.csv"
 MEANS, OUTPUTS, SCORED, GRADED = "means.npz", "outputs.npy", "standard", "chn_grades.csv"
-LEAST_CROPS = 10
-"""Crops of each grade of a pair without which no features are learnt."""
+CROPS = "crops.csv"
+WRITTEN = ("paper", "geometric")
+"""Readings whose scores stand in the out-of-fold table."""
 
 LEAST_OF_A_MEAN = 5
 """Crops without which no mean image is written, so that none shows one child."""
@@ -85,6 +80,7 @@ def train_recipe(job: TrainJob, recipe: Recipe) -> Path:
     open_run(job, "radius_subgrades", recipe, may_change=("recognition",))
     torch.set_num_threads(recipe.schedule.threads)
     crops = read_crops(job.data, recipe, job.out, job.locate, logger.warning)
+    _keep_crops(crops, job.out / CROPS)
     if recipe.grades.table:
         _write_bones(read_bones(Path(recipe.grades.table), recipe.grades.given), job.out / GRADED)
     outputs = _outputs(crops, recipe, job.out / OUTPUTS)
@@ -96,97 +92,35 @@ def train_recipe(job: TrainJob, recipe: Recipe) -> Path:
     return job.out
 
 
-@dataclass(frozen=True, eq=False)
-class FittedPair:
-    """A pair's model, and what it was made from.
-
-    Args:
-        model: the model.
-        clustering: features and clusters, as learnt.
-        labels: (N,) clusters, numbered in their order on the grade axis.
-        quality: how well the clusters hang together.
-        evidence: what speaks for their order.
-        mine: (M,) which of all crops the N are.
-    """
-
-    model: PairModel
-    clustering: Clustering
-    labels: Labels
-    quality: Quality
-    evidence: Evidence
-    mine: NDArray[np.bool_]
-
-
-@dataclass(frozen=True, eq=False)
-class Fitted:
-    """A subgrader, and what it was made from; `views` are those of its crops, None where there is none."""
-
-    subgrader: Subgrader
-    pairs: tuple[FittedPair, ...]
-    views: list[FloatArray | None]
-
-    def subgrades(self, crops: RadiusCrops) -> NDArray[np.float64]:
-        """Return the sub-grades (N,) of the crops that it was made from."""
-        return self.subgrader.subgrade(self.views, crops.grades.tolist())
-
-
-def fit_subgrader(crops: RadiusCrops, recipe: Recipe) -> Fitted:
-    """Learn the mean radius, and features and clusters of every pair of grades.
-
-    Raises:
-        ConfigError: too few crops of a grade, or crops that hold nothing to tell them by.
-    """
-    template = mean_radius(list(crops.patches)) if recipe.input.align else None
-    bare = Subgrader(recipe.input, template, ())
-    views = bare.views(crops.patches)
-    pairs = tuple(fit_pair(views, crops, pair, recipe) for pair in recipe.grades.pairs)
-    return Fitted(Subgrader(recipe.input, template, tuple(pair.model for pair in pairs)), pairs, views)
-
-
-def fit_pair(
-    views: Sequence[FloatArray | None], crops: RadiusCrops, pair: tuple[int, int], recipe: Recipe
-) -> FittedPair:
-    """Learn what lies between two grades.
-
-    Args:
-        views: (S, S) of every crop, None where there is none.
-        crops: the crops.
-        pair: the two grades.
-        recipe: how.
-
-    Raises:
-        ConfigError: too few crops of a grade, or crops that hold nothing to tell them by.
-    """
-    mine = np.isin(crops.grades, pair) & np.array([view is not None for view in views])
-    is_high = crops.grades[mine] == pair[1]
-    fewest = int(min(is_high.sum(), (~is_high).sum()))
-    if fewest < max(LEAST_CROPS, recipe.clustering.clusters):
-        raise ConfigError(
-            f"grades {pair[0]} and {pair[1]} have {int((~is_high).sum())} and {int(is_high.sum())} crops to "
-            f"learn from, and need {max(LEAST_CROPS, recipe.clustering.clusters)} of each: give more crops, "
-            "or leave the pair out of grades.pairs"
+def _keep_crops(crops: RadiusCrops, file: Path) -> None:
+    """Write which crops a run is of, or refuse to go on with others."""
+    lines = [
+        [
+            name,
+            sex or "",
+            "" if np.isnan(age) else f"{age:g}",
+            int(grade),
+            int(fold),
+            f"{zlib.crc32(patch):08x}",
+        ]
+        for name, sex, age, grade, fold, patch in zip(
+            crops.ids,
+            (SEXES[code] for code in crops.sexes),
+            crops.ages,
+            crops.grades,
+            crops.folds,
+            crops.patches,
+            strict=True,
         )
-    seen = stacked(views, mine)
-    found = fit_clusters(seen, recipe)
-    axis = GradeAxis.between(found.features, is_high)
-    way = axis.way(found.features)
-    where, labels, centroids = found.features, found.labels, found.centroids
-    if recipe.clustering.along == "axis":
-        where = _column(way)
-        labels, centroids = kmeans(where, recipe.clustering, recipe.schedule.seed)
-    order = np.argsort([way[labels == one].mean() for one in range(len(centroids))], kind="stable")
-    labels = np.argsort(order)[labels]
-    how_good = quality(where, labels, recipe.clustering)
-    way = unseen_ways(found.features, is_high, recipe.schedule.seed)
-    judged = labels if where is found.features else nearest(_column(way), centroids[order])[0]
-    own = crops.take(mine)
-    speaks = weigh(way, judged, len(centroids), is_high, own.ages, own.sexes, how_good)
-    model = PairModel(pair, found.encoder, centroids[order], axis, speaks.refusal)
-    return FittedPair(model, found, labels, how_good, speaks, mine)
-
-
-def _column(values: NDArray[np.float64]) -> FloatArray:
-    return values[:, None].astype(np.float32)
+    ]
+    if file.exists():
+        with file.open(newline="") as opened:
+            if list(csv.reader(opened))[1:] != [[str(cell) for cell in line] for line in lines]:
+                raise ConfigError(
+                    f"{file} is of other crops or grades than those given; begin with another --out"
+                )
+        return
+    write_table(file, ["id", "sex", "bone_age_months", "grade", "fold", "crc32"], lines)
 
 
 def _outputs(crops: RadiusCrops, recipe: Recipe, file: Path) -> NDArray[np.float32]:
@@ -205,44 +139,6 @@ def _outputs(crops: RadiusCrops, recipe: Recipe, file: Path) -> NDArray[np.float
     return np.asarray(outputs, dtype=np.float32)
 
 
-def ways_of(
-    grades: NDArray[np.float64], outputs: NDArray[np.float32], subgrader: Subgrader, recipe: Recipe
-) -> dict[float, Ways]:
-    """Return how far between its neighbours every sub-grade that was named lies.
-
-    Args:
-        grades: (N,) sub-grades of the crops.
-        outputs: (N, 1000).
-        subgrader: with its pairs.
-        recipe: how many images, and the seed.
-    """
-    found = {}
-    for pair in subgrader.pairs:
-        for grade in pair.subgrades:
-            lists = [outputs[grades == level] for level in (pair.pair[0], grade, pair.pair[1])]
-            if all(len(level) > 1 for level in lists):
-                levels = Levels.drawn(lists, recipe.scores.images, recipe.schedule.seed)
-                found[grade] = measure_ways(levels, seed=recipe.schedule.seed)
-    return found
-
-
-def score_columns(ways: Mapping[float, Ways]) -> dict[str, dict[Sex, dict[float, float]]]:
-    """Return reading -> sex -> sub-grade -> score, each between those of its neighbours in CHN's table."""
-    chosen = standard(STANDARD)
-
-    def scored(sex: Sex, grade: float, way: float) -> float:
-        low, high = (chosen.grade_score(sex, RADIUS, g) for g in (np.floor(grade), np.ceil(grade)))
-        return score_between(low, high, way)
-
-    return {
-        reading: {
-            sex: {grade: scored(sex, grade, getattr(way, reading).estimate) for grade, way in ways.items()}
-            for sex in Sex
-        }
-        for reading in ("paper", "geometric", "shuffled")
-    }
-
-
 def _fit_fold(
     crops: RadiusCrops, outputs: NDArray[np.float32], recipe: Recipe, fold: int, folder: Path
 ) -> None:
@@ -253,11 +149,18 @@ def _fit_fold(
     others = crops.folds != fold
     learnt, held_out = crops.take(others), crops.take(~others)
     fitted = fit_subgrader(learnt, recipe)
-    ways = ways_of(fitted.subgrades(learnt), outputs[others], fitted.subgrader, recipe)
-    (folder / SUMMARY).write_text(json.dumps(_record(fitted, ways), indent=2) + "\n")
+    ways = _ways(fitted, fitted.subgrades(learnt), outputs[others], recipe)
+    write_text_atomically(folder / SUMMARY, json.dumps(_record(fitted, ways), indent=2) + "\n")
     _write_subgrades(fitted.subgrader, held_out, ways, fold, folder / OUT_OF_FOLD)
     told = ", ".join(f"{grade:g}" for grade in ways) or "none"
     logger.info("fold %d: sub-grades %s", fold, told)
+
+
+def _ways(
+    fitted: Fitted, grades: NDArray[np.float64], outputs: NDArray[np.float32], recipe: Recipe
+) -> dict[float, Ways]:
+    named = {grade: pair.pair for pair in fitted.subgrader.pairs for grade in pair.subgrades}
+    return ways_of(grades, outputs, named, recipe.scores.images, recipe.schedule.seed)
 
 
 def _write_subgrades(
@@ -268,13 +171,10 @@ def _write_subgrades(
     found = subgrader.subgrade(views, grades)
     clusters = [subgrader.clusters(pair, views, grades) for pair in subgrader.pairs]
     scores = score_columns(ways)
-    chosen = standard(STANDARD)
     lines = []
     for index, name in enumerate(crops.ids):
         sex = SEXES[crops.sexes[index]]
-        mine = [own.get(found[index]) for by_sex in scores.values() if sex for own in [by_sex[sex]]]
-        whole = chosen.grade_score(sex, RADIUS, grades[index]) if sex else np.nan
-        own_scores = [whole if score is None else score for score in mine[:2]] or [np.nan, np.nan]
+        own_scores = [_score(scores[reading], sex, float(found[index])) for reading in WRITTEN]
         positions = [_position(pair, views[index], grades[index]) for pair in subgrader.pairs]
         lines.append(
             [
@@ -283,16 +183,23 @@ def _write_subgrades(
                 "" if np.isnan(crops.ages[index]) else f"{crops.ages[index]:g}",
                 grades[index],
                 f"{found[index]:g}",
-                *(f"{score:.3f}" if np.isfinite(score) else "" for score in own_scores),
+                *("" if points is None else f"{points:.3f}" for points in own_scores),
                 *(int(cluster[index]) for cluster in clusters),
                 *("" if position is None else f"{position:.4f}" for position in positions),
                 fold,
             ]
         )
     names = ["_".join(map(str, pair.pair)) for pair in subgrader.pairs]
-    header = ["id", "sex", "bone_age_months", "grade", "subgrade", "score_paper", "score_geometric"]
+    header = ["id", "sex", "bone_age_months", "grade", "subgrade", *(f"score_{name}" for name in WRITTEN)]
     header += [f"{what}_{name}" for what in ("cluster", "way") for name in names]
     write_table(file, [*header, "fold"], lines)
+
+
+def _score(by_sex: Mapping[Sex, Mapping[float, float]], sex: Sex | None, grade: float) -> float | None:
+    """Return a grade's or a sub-grade's score; None without a sex, or where no score was interpolated."""
+    if sex is None:
+        return None
+    return standard(STANDARD).grade_score(sex, RADIUS, grade) if grade % 1 == 0 else by_sex[sex].get(grade)
 
 
 def _position(pair: PairModel, view: FloatArray | None, grade: int) -> float | None:
@@ -305,7 +212,7 @@ def _fit_all(crops: RadiusCrops, outputs: NDArray[np.float32], recipe: Recipe, o
     """Learn from all crops; write the model, what speaks for it, the mean images and the score table."""
     fitted = fit_subgrader(crops, recipe)
     grades = fitted.subgrades(crops)
-    ways = ways_of(grades, outputs, fitted.subgrader, recipe)
+    ways = _ways(fitted, grades, outputs, recipe)
     fitted.subgrader.save(out / MODEL)
     _write_means(fitted, grades, out / MEANS)
     for pair in fitted.pairs:
@@ -320,7 +227,9 @@ def _fit_all(crops: RadiusCrops, outputs: NDArray[np.float32], recipe: Recipe, o
             source=f"boneage, recipe radius_subgrades, {len(crops)} crops",
             remarks="The share of the straight way between the means of the neighbouring grades.",
         )
-    (out / SUMMARY).write_text(json.dumps(_record(fitted, ways), indent=2) + "\n")
+    seeds = [stability_of_seeds(fitted.views, crops, pair, recipe)[0] for pair in recipe.grades.pairs]
+    record = {**_record(fitted, ways), "stability_of_seeds": seeds}
+    write_text_atomically(out / SUMMARY, json.dumps(record, indent=2) + "\n")
 
 
 def _write_bones(bones: Mapping[str, Mapping[Bone, float]], file: Path) -> None:

@@ -126,6 +126,7 @@ class ClusteringTask(lightning.LightningModule):
         """Begin the clusters, by k-means++, when the reconstruction has been learnt."""
         if self.current_epoch == self.schedule.pretrain_epochs:
             self.before = self.features()
+            _expect_finite(self.before)
             self.first, centroids = kmeans(self.before, self.clustering, self.schedule.seed)
             self.labels, self.centroids = torch.from_numpy(self.first), torch.from_numpy(centroids)
 
@@ -187,12 +188,16 @@ def fit_clusters(views: FloatArray, recipe: Recipe) -> Clustering:
     if task.before is None or task.first is None or task.centroids is None:
         raise ConfigError("schedule.epochs of the joint loss must be 1 or more")
     features = task.features()
+    _expect_finite(features)
+    labels, centroids = renew(features, task.centroids.numpy())
+    return Clustering(_encoder(pixels, net, network), task.before, features, task.first, labels, centroids)
+
+
+def _expect_finite(features: FloatArray) -> None:
     if not np.isfinite(features).all():
         raise ConfigError(
             "the auto-encoder's features are no finite numbers: set a smaller schedule.learning_rate"
         )
-    labels, centroids = renew(features, task.centroids.numpy())
-    return Clustering(_encoder(pixels, net, network), task.before, features, task.first, labels, centroids)
 
 
 def _encoder(pixels: PixelFeatures, net: AutoEncoder, network: NetworkConfig) -> Encoder:

@@ -21,8 +21,9 @@ from boneage.core.registry import RECIPES, load
 from boneage.recipes.radius_subgrades.config import RecognitionConfig
 from boneage.recipes.radius_subgrades.crops import RADIUS, RadiusCrops
 from boneage.training.config import TrainJob
+from boneage.training.run import write_table
 
-CROPS, RUN = "crops", "run"
+CROPS, RUN, TABLE = "crops", "run", "crops.csv"
 MIDDLE = 7
 """Of the grades that `graded_regions` knows for the radius; its network starts there."""
 
@@ -45,7 +46,9 @@ def recognise(
     first = MIDDLE - len(levels) // 2
     names = _write(crops, np.searchsorted(levels, grades) + first, folder / CROPS)
     overrides = (*config.overrides, f'network.pretrained="{config.pretrained}"')
-    job = TrainJob(folder / CROPS, folder / RUN, config=Path(config.config), overrides=overrides, resume=True)
+    job = TrainJob(
+        folder / CROPS / TABLE, folder / RUN, config=Path(config.config), overrides=overrides, resume=True
+    )
     load(RECIPES, "graded_regions")(job)
     with (folder / RUN / "validation.csv").open(newline="") as file:
         found = {Path(line["file"]).stem: int(line["predicted"]) for line in csv.DictReader(file)}
@@ -54,15 +57,22 @@ def recognise(
 
 
 def _write(crops: RadiusCrops, ranks: Sequence[int] | NDArray[np.int64], folder: Path) -> list[str]:
-    """Write every crop as RADIUS/RANK/NAME.png, whole or not at all, and return the names."""
+    """Write every crop as RADIUS/RANK/NAME.png and a table of them, whole or not at all; return the names.
+
+    A hand is called by the name of its first crop, so that crops of one hand stay in one fold.
+    """
     names = [f"{index:05d}" for index in range(len(crops))]
     if folder.is_dir():
         return names
+    hands: dict[str, str] = {}
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    for name, patch, rank in zip(names, crops.patches, ranks, strict=True):
-        place = partial / str(RADIUS) / str(rank)
-        place.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(place / f"{name}.png"), patch)
+    lines = []
+    for name, hand, patch, rank in zip(names, crops.ids, crops.patches, ranks, strict=True):
+        file = f"{RADIUS}/{rank}/{name}.png"
+        (partial / file).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(partial / file), patch)
+        lines.append([file, str(RADIUS), int(rank), hands.setdefault(hand, name)])
+    write_table(partial / TABLE, ["file", "bone", "grade", "hand"], sorted(lines))
     partial.rename(folder)
     return names

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from boneage.data.graded_crops import holds_graded_crops
+from boneage.data.manifest import write_text_atomically
 from boneage.recipes.radius_subgrades.config import Recipe
 from boneage.recipes.radius_subgrades.crops import RadiusCrops, read_bones, read_crops
 from boneage.recipes.radius_subgrades.figures import write_figures
@@ -85,7 +86,7 @@ def reproduce(job: TrainJob) -> Path:
     recipe = read_config(
         named_config(Path(__file__).parent, job.config or Path("comparison")), Recipe, job.overrides
     )
-    open_run(job, "radius_subgrades", recipe, may_change=("schedule", "recognition"))
+    open_run(job, "radius_subgrades", recipe, may_change=("recognition",))
     sources = [
         _run_source(job, of_source, job.out / name) for name, of_source in _sources(job.data, recipe).items()
     ]
@@ -112,9 +113,9 @@ def _run_source(job: TrainJob, recipe: Recipe, folder: Path) -> Source:
     }
     for name, of_run in of_runs.items():
         logger.info("%s: %s", TITLES[folder.name], name)
-        _share(job.out, folder / name)
+        _copy_patches(job.out, folder / name)
         train_recipe(replace(job, out=folder / name, resume=True), of_run)
-        _keep(folder / name, job.out)
+        _copy_patches(folder / name, job.out)
     crops = read_crops(job.data, recipe, folder / "axis", None, logger.warning)
     runs = {name: read_held_out(folder / name) for name in RUNS}
     runs = {name: held.in_order(crops.ids) for name, held in runs.items()}
@@ -137,19 +138,12 @@ def _run_source(job: TrainJob, recipe: Recipe, folder: Path) -> Source:
     )
 
 
-def _share(source: Path, target: Path) -> None:
-    """Give a run the patches that another one cut."""
+def _copy_patches(source: Path, target: Path) -> None:
+    """Give a folder the patches that were cut for another one, unless it has them."""
     target.mkdir(parents=True, exist_ok=True)
     if (source / "patches.npz").is_file() and not (target / "patches.npz").exists():
         shutil.copyfile(source / "patches.npz", target / "patches.partial")
         (target / "patches.partial").replace(target / "patches.npz")
-
-
-def _keep(run: Path, out: Path) -> None:
-    """Keep a run's patches for the others."""
-    if (run / "patches.npz").is_file() and not (out / "patches.npz").exists():
-        shutil.copyfile(run / "patches.npz", out / "patches.partial")
-        (out / "patches.partial").replace(out / "patches.npz")
 
 
 def _features(folder: Path, crops: RadiusCrops, recipe: Recipe) -> tuple[dict[str, Any], ...]:
@@ -160,15 +154,12 @@ def _features(folder: Path, crops: RadiusCrops, recipe: Recipe) -> tuple[dict[st
     file = folder / "features.json"
     if not file.is_file():
         records = _measure_features(folder, crops, recipe)
-        partial = file.with_suffix(".partial")
-        partial.write_text(json.dumps(records, indent=2) + "\n")
-        partial.replace(file)
+        write_text_atomically(file, json.dumps(records, indent=2) + "\n")
     return tuple(json.loads(file.read_text()))
 
 
 def _measure_features(folder: Path, crops: RadiusCrops, recipe: Recipe) -> list[dict[str, Any]]:
-    from boneage.recipes.radius_subgrades.evidence import stability
-    from boneage.recipes.radius_subgrades.fit import fit_pair
+    from boneage.recipes.radius_subgrades.fitting import stability_of_seeds
     from boneage.recipes.radius_subgrades.frames import mean_radius
     from boneage.recipes.radius_subgrades.subgrades import Subgrader
 
@@ -178,14 +169,8 @@ def _measure_features(folder: Path, crops: RadiusCrops, recipe: Recipe) -> list[
     records = []
     for pair in recipe.grades.pairs:
         for number in FEATURES:
-            fitted = []
-            for seed in range(recipe.schedule.seeds):
-                seeded = replace(
-                    plain,
-                    network=replace(plain.network, features=number),
-                    schedule=replace(plain.schedule, seed=plain.schedule.seed + seed),
-                )
-                fitted.append(fit_pair(views, crops, pair, seeded))
+            numbered = replace(plain, network=replace(plain.network, features=number))
+            alike, fitted = stability_of_seeds(views, crops, pair, numbered)
             first = fitted[0]
             in_order = dict(zip(first.clustering.labels, first.labels, strict=True))
             np.savez_compressed(
@@ -200,7 +185,7 @@ def _measure_features(folder: Path, crops: RadiusCrops, recipe: Recipe) -> list[
                 {
                     "grades": list(pair),
                     "features": number,
-                    "stability": stability([one.labels for one in fitted]),
+                    "stability": alike,
                     "seeds": [{**asdict(one.quality), **asdict(one.evidence)} for one in fitted],
                 }
             )

@@ -1,4 +1,4 @@
-"""What a run says of held-out radii: the order of their bone ages, and errors in points and in months."""
+"""Held-out sub-grades of a run, and how they order the bone ages."""
 
 from __future__ import annotations
 
@@ -16,23 +16,19 @@ from boneage.metrics.bootstrap import (
     Interval,
     Values,
     bootstrap_interval,
-    mean,
-    mean_absolute,
-    paired_difference,
 )
-from boneage.recipes.radius_subgrades.crops import RADIUS, STANDARD
+from boneage.recipes.radius_subgrades.crops import RADIUS
 from boneage.recipes.radius_subgrades.evidence import rise
-from boneage.standards.names import Bone
-from boneage.standards.scoring import age_curve, standard
+from boneage.standards.scoring import standard
 from boneage.standards.subgraded import NAME as SUBGRADED
 
 Floats = NDArray[np.float64]
 
-MONTHS_A_POINT = 0.3
-"""The paper's rule: 4 points are 0.1 year, which is 1.2 months (Table 2)."""
-
 FEWEST = 5
 """Hands of a group under which nothing is said of it."""
+
+DEALS = 500
+"""Random deals of the sub-grades, to which their order is compared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,29 +123,53 @@ def read_held_out(run: Path) -> HeldOut:
 
 @dataclass(frozen=True)
 class OrderRow:
-    """A sub-grade's held-out bone ages of one sex, and how far they lie above those of the one before."""
+    """A sub-grade's held-out bone ages of one sex, and how far they lie above those of the one before.
+
+    `by_chance` is that step where the sub-grades are dealt out at random among the hands of each whole grade:
+    a sub-grade that mixes two grades lies between them whatever it knows.
+    """
 
     sex: Sex
     subgrade: float
     hands: int
     mean: Interval
     step: Interval | None
+    by_chance: Interval | None
 
 
 def order_of_ages(held: HeldOut) -> list[OrderRow]:
-    """Return the mean bone age of every sub-grade by sex: is 5 < 5_5 < 6?"""
+    """Return the mean bone age of every sub-grade by sex: is 5 < 5_5 < 6, and by more than by chance?"""
     rows = []
     for sex in Sex:
         mine = held.aged & (held.sexes == str(sex))
-        before: Floats | None = None
-        for grade in np.unique(held.subgrades[mine]):
-            ages = held.ages[mine & (held.subgrades == grade)]
-            if len(ages) < FEWEST:
+        own, ages = held.subgrades[mine], held.ages[mine]
+        dealt = _dealt(own, held.grades[mine])
+        before: float | None = None
+        for grade in np.unique(own):
+            if (own == grade).sum() < FEWEST:
                 continue
-            step = _step(before, ages) if before is not None else None
-            rows.append(OrderRow(sex, float(grade), len(ages), bootstrap_interval(ages), step))
-            before = ages
+            step = by_chance = None
+            if before is not None:
+                step = _step(ages[own == before], ages[own == grade])
+                rises = [ages[one == grade].mean() - ages[one == before].mean() for one in dealt]
+                low, high = np.quantile(rises, [0.025, 0.975])
+                by_chance = Interval(float(np.mean(rises)), float(low), float(high))
+            mean_age = bootstrap_interval(ages[own == grade])
+            rows.append(OrderRow(sex, float(grade), int((own == grade).sum()), mean_age, step, by_chance))
+            before = float(grade)
     return rows
+
+
+def _dealt(subgrades: Floats, grades: NDArray[np.int64]) -> list[Floats]:
+    """Return the sub-grades dealt out at random, again and again, among the hands of each whole grade."""
+    rng = np.random.default_rng(0)
+    dealt = []
+    for _ in range(DEALS):
+        one = subgrades.copy()
+        for grade in np.unique(grades):
+            one[grades == grade] = rng.permutation(subgrades[grades == grade])
+        dealt.append(one)
+    return dealt
 
 
 def _step(lower: Floats, upper: Floats) -> Interval:
@@ -159,13 +179,21 @@ def _step(lower: Floats, upper: Floats) -> Interval:
 
 @dataclass(frozen=True)
 class WithinRow:
-    """Spearman's correlation with the bone age among the hands of one whole grade and sex."""
+    """Spearman's correlation with the bone age among the hands of one whole grade and sex.
+
+    Args:
+        sex: the sex.
+        grade: the whole grade.
+        hands: how many.
+        subgrade: of the sub-grade; None where there is one alone.
+        positions: pair, as `5_6` -> of the position on its axis.
+    """
 
     sex: Sex
     grade: int
     hands: int
     subgrade: Interval | None
-    position: Interval | None
+    positions: Mapping[str, Interval]
 
 
 def within_grades(held: HeldOut) -> list[WithinRow]:
@@ -177,18 +205,13 @@ def within_grades(held: HeldOut) -> list[WithinRow]:
             if mine.sum() < 4 * FEWEST:
                 continue
             ages = held.ages[mine]
-            position = next(
-                (way[mine] for way in held.ways.values() if np.isfinite(way[mine]).sum() > FEWEST), None
-            )
-            rows.append(
-                WithinRow(
-                    sex,
-                    int(grade),
-                    int(mine.sum()),
-                    _spearman(held.subgrades[mine], ages),
-                    None if position is None else _spearman(position, ages),
-                )
-            )
+            told = {
+                name.removeprefix("way_"): found
+                for name, way in held.ways.items()
+                if (found := _spearman(way[mine], ages)) is not None
+            }
+            subgrade = _spearman(held.subgrades[mine], ages)
+            rows.append(WithinRow(sex, int(grade), int(mine.sum()), subgrade, told))
     return rows
 
 
@@ -209,174 +232,3 @@ def _correlate(samples: Values) -> Values:
     with np.errstate(invalid="ignore", divide="ignore"):
         size = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
         return np.asarray((first * second).sum(axis=1) / size)
-
-
-@dataclass(frozen=True)
-class MonthsRow:
-    """Mean absolute error in months of ages told by whole grades, by sub-grades, and their difference."""
-
-    what: str
-    hands: int
-    whole: Interval
-    divided: Interval
-    difference: Interval
-
-
-def age_by_radius(held: HeldOut) -> list[MonthsRow]:
-    """Return the error of the radius' own age: the mean age of its sex and grade in the other folds.
-
-    Beside sub-grades stands what grade and cluster tell together, which is all that a sub-grade could keep.
-    """
-    use = held.aged
-    if use.sum() < 4 * FEWEST:
-        return []
-    whole, divided, both = (
-        _mean_age(held, use, grades) - held.ages[use]
-        for grades in (held.grades.astype(np.float64), held.subgrades, held.cells)
-    )
-    return [
-        _months_row("the radius alone", whole, divided),
-        _months_row("the radius alone, by grade and cluster together", whole, both),
-    ]
-
-
-def _mean_age(held: HeldOut, use: NDArray[np.bool_], grades: Floats) -> Floats:
-    """Return for every hand (M,) the mean age of its sex and (whole) grade in the other folds."""
-    found = []
-    for index in np.flatnonzero(use):
-        others = use & (held.folds != held.folds[index]) & (held.sexes == held.sexes[index])
-        same = others & (grades == grades[index])
-        if same.sum() < FEWEST:
-            same = others & (held.grades == held.grades[index])
-        found.append(held.ages[same if same.any() else others].mean())
-    return np.array(found)
-
-
-def age_by_standard(held: HeldOut, bones: Mapping[str, Mapping[Bone, float]]) -> list[MonthsRow]:
-    """Return the error of CHN's age of all bones with the radius whole and divided.
-
-    Args:
-        held: the radii.
-        bones: id -> CHN grades of all of CHN's bones, from networks that had not seen the hand.
-
-    Ages are also compared after a line by sex fitted to the other folds, since a bias of all bones hides what
-    one of them changes.
-    """
-    chosen = standard(STANDARD)
-    use = held.aged & np.array([set(bones.get(name, {})) >= set(chosen.bones) for name in held.ids])
-    if use.sum() < 4 * FEWEST:
-        return []
-    whole, truth = np.empty(use.sum()), held.ages[use]
-    places = np.flatnonzero(use)
-    for row, index in enumerate(places):
-        own = bones[held.ids[index]]
-        whole[row] = chosen.total(held.sexes[index], {bone: own[bone] for bone in chosen.bones})
-    base = held.points(held.grades.astype(float))[use]
-    readings = {
-        "Table III": held.points(held.subgrades)[use],
-        "our scores (geometric)": held.scores["geometric"][use],
-    }
-    rows = []
-    for name, points in readings.items():
-        ages = [_ages(total, held.sexes[use]) for total in (whole, whole - base + points)]
-        rows.append(_months_row(f"CHN of all bones, {name}", *(found - truth for found in ages)))
-        lined = [_lined(found, truth, held.sexes[use], held.folds[use]) for found in ages]
-        rows.append(_months_row(f"the same after a line by sex, {name}", *(found - truth for found in lined)))
-    return rows
-
-
-def _ages(totals: Floats, sexes: NDArray[np.str_]) -> Floats:
-    return np.array(
-        [np.interp(total, *age_curve(STANDARD, sex)) for total, sex in zip(totals, sexes, strict=True)]
-    )
-
-
-def _lined(ages: Floats, truth: Floats, sexes: NDArray[np.str_], folds: NDArray[np.int64]) -> Floats:
-    """Return ages after a line by sex that was fitted to the other folds."""
-    found = ages.copy()
-    for sex in np.unique(sexes):
-        for fold in np.unique(folds):
-            here, others = (sexes == sex) & (folds == fold), (sexes == sex) & (folds != fold)
-            if here.any() and others.sum() > FEWEST:
-                found[here] = np.polyval(np.polyfit(ages[others], truth[others], 1), ages[here])
-    return found
-
-
-def _months_row(what: str, whole: Floats, divided: Floats) -> MonthsRow:
-    return MonthsRow(
-        what,
-        len(whole),
-        bootstrap_interval(whole, mean_absolute),
-        bootstrap_interval(divided, mean_absolute),
-        paired_difference(divided, whole, mean_absolute),
-    )
-
-
-@dataclass(frozen=True)
-class PointsRow:
-    """A row of Table 4: errors of recognised grades in points, and what they are in months.
-
-    Args:
-        what: which recognition against which truth.
-        hands: held-out cases.
-        total: sum of the differences in points.
-        points: mean difference.
-        months: by the paper's rule.
-        by_curve: by CHN's curve at each child's own total; None without ages.
-    """
-
-    what: str
-    hands: int
-    total: float
-    points: Interval
-    months: Interval
-    by_curve: Interval | None
-
-
-def table_4(held: HeldOut, before: Floats, after: Floats) -> tuple[list[PointsRow], Interval | None]:
-    """Return Table 4 on held-out cases, and by how many points a case's error differs after subdivision.
-
-    Args:
-        held: the radii; the true grade of a case is its whole grade before, its sub-grade after.
-        before: (N,) recognised whole grades, NaN where not recognised.
-        after: (N,) recognised sub-grades.
-
-    Source: paper 1, section IV.B and Table 4.
-    """
-    whole = held.points(held.grades.astype(float))
-    divided = held.points(held.subgrades)
-    seen = np.isfinite(whole) & np.isfinite(before) & np.isfinite(after)
-    if not seen.any():
-        return [], None
-    told = {
-        "before subdivision": held.points(before) - whole,
-        "after subdivision": held.points(after) - divided,
-        "undivided recognition, sub-graded truth": held.points(before) - divided,
-    }
-    rows = [_points_row(what, errors[seen], whole[seen], held, seen) for what, errors in told.items()]
-    first, second, _ = told.values()
-    return rows, paired_difference(second[seen], first[seen], mean_absolute)
-
-
-def _points_row(
-    what: str, errors: Floats, truth: Floats, held: HeldOut, seen: NDArray[np.bool_]
-) -> PointsRow:
-    points = bootstrap_interval(errors, mean_absolute)
-    months = Interval(*(MONTHS_A_POINT * value for value in (points.estimate, points.low, points.high)))
-    curve = None
-    if held.aged[seen].all():
-        moved = []
-        for error, age, sex in zip(errors, held.ages[seen], held.sexes[seen], strict=True):
-            totals, ages = age_curve(STANDARD, sex)
-            total = np.interp(age, ages, totals)
-            moved.append(np.interp(total + error, totals, ages) - np.interp(total, totals, ages))
-        curve = bootstrap_interval(np.abs(moved), mean)
-    return PointsRow(what, len(errors), float(np.abs(errors).sum()), points, months, curve)
-
-
-def accuracy(recognised: Floats, truth: Floats) -> Interval | None:
-    """Return the share of recognised grades that are the true ones; None where none was recognised."""
-    seen = np.isfinite(recognised)
-    if not seen.any():
-        return None
-    return bootstrap_interval((recognised[seen] == truth[seen]).astype(np.float64))

@@ -7,17 +7,24 @@ its equations need (each list's distances from the grade that is subdivided, ele
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from boneage.core.errors import ConfigError
+from boneage.core.types import Sex
 from boneage.metrics.bootstrap import Interval, bootstrap_interval
+from boneage.recipes.radius_subgrades.crops import RADIUS, STANDARD
+from boneage.standards.scoring import standard
 
 Vectors = NDArray[np.float32]
 Values = NDArray[np.float64]
+
+READINGS = ("paper", "geometric", "shuffled")
+"""Of the way between two grades: fields of `Ways`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,3 +149,44 @@ def score_between(low_score: float, high_score: float, way: float) -> float:
     Source: paper 1, equation 10.
     """
     return low_score + way * (high_score - low_score)
+
+
+def ways_of(
+    grades: NDArray[np.float64],
+    outputs: Vectors,
+    named: Mapping[float, tuple[int, int]],
+    images: int,
+    seed: int,
+) -> dict[float, Ways]:
+    """Return how far between its neighbours every sub-grade that was named lies; those of two images or more.
+
+    Args:
+        grades: (N,) sub-grades of the crops.
+        outputs: (N, 1000).
+        named: sub-grade -> the pair that it lies between.
+        images: drawn of each level, at most.
+        seed: of the drawing.
+    """
+    found = {}
+    for grade, pair in named.items():
+        lists = [outputs[grades == level] for level in (pair[0], grade, pair[1])]
+        if all(len(level) > 1 for level in lists):
+            found[grade] = measure_ways(Levels.drawn(lists, images, seed), seed=seed)
+    return found
+
+
+def score_columns(ways: Mapping[float, Ways]) -> dict[str, dict[Sex, dict[float, float]]]:
+    """Return reading -> sex -> sub-grade -> score, each between those of its neighbours in CHN's table."""
+    chosen = standard(STANDARD)
+
+    def scored(sex: Sex, grade: float, way: float) -> float:
+        low, high = (chosen.grade_score(sex, RADIUS, end(grade)) for end in (math.floor, math.ceil))
+        return score_between(low, high, way)
+
+    return {
+        reading: {
+            sex: {grade: scored(sex, grade, getattr(way, reading).estimate) for grade, way in ways.items()}
+            for sex in Sex
+        }
+        for reading in READINGS
+    }

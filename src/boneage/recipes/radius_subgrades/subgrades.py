@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +25,6 @@ UNSEEN = -1
 def stacked(views: Sequence[FloatArray | None], wanted: NDArray[np.bool_]) -> FloatArray:
     """Return the views (M, S, S) that are wanted (N,); none of them is None."""
     return np.stack([view for view, use in zip(views, wanted, strict=True) if use and view is not None])
-
-
-def subgrade_name(grade: float) -> str:
-    """Return a grade as the paper writes it: `5`, `5_5`."""
-    return f"{grade:g}".replace(".", "_")
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +154,7 @@ class Subgrader:
             )
             template = arrays["template"].astype(np.float32) if given["align"] else None
             return cls(InputConfig(**given), template, pairs)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
             raise BundleError(
                 f"{path.name} is not what its settings say ({error}); install it again"
             ) from error

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from boneage.data.manifest import write_text_atomically
 from boneage.metrics.bootstrap import Interval
 from boneage.recipes.radius_subgrades.config import Recipe
-from boneage.recipes.radius_subgrades.results import (
-    accuracy,
-    age_by_radius,
-    age_by_standard,
-    order_of_ages,
-    table_4,
-    within_grades,
-)
-from boneage.recipes.radius_subgrades.subgrades import subgrade_name
+from boneage.recipes.radius_subgrades.errors import accuracy, age_by_radius, age_by_standard, table_4
+from boneage.recipes.radius_subgrades.results import order_of_ages, within_grades
+from boneage.standards.subgraded import subgrade_name
 from boneage.training.config import as_tree
 
 if TYPE_CHECKING:
@@ -47,8 +41,8 @@ def write_tables(out: Path, recipe: Recipe, sources: Sequence[Source]) -> None:
         text, record = _source(source)
         sections += [f"## {source.title[0].upper()}{source.title[1:]}", *text]
         tree["sources"][source.folder.name] = record
-    (out / "tables.md").write_text("\n\n".join(sections) + "\n")
-    (out / "tables.json").write_text(json.dumps(_plain(tree), indent=2) + "\n")
+    write_text_atomically(out / "tables.md", "\n\n".join(sections) + "\n")
+    write_text_atomically(out / "tables.json", json.dumps(as_tree(tree), indent=2) + "\n")
 
 
 def _head(recipe: Recipe) -> str:
@@ -264,11 +258,16 @@ def _order_table(rows: Sequence[Any]) -> str:
             str(row.hands),
             _told(row.mean, 1),
             "" if row.step is None else _told(row.step, 1),
+            "" if row.by_chance is None else _told(row.by_chance, 1),
         )
         for row in rows
     ]
-    head = ("sex", "sub-grade", "hands", "mean bone age, months", "above the one before")
-    return "Held-out bone ages by sub-grade.\n\n" + _table(head, lines)
+    head = ("sex", "sub-grade", "hands", "mean bone age, months", "above the one before", "by chance")
+    return (
+        "Held-out bone ages by sub-grade. `by chance`: the step where sub-grades are dealt out at random "
+        "among the hands of each whole grade; one that mixes two grades lies between them anyway.\n\n"
+        + _table(head, lines)
+    )
 
 
 def _within_table(rows: Sequence[Any]) -> str:
@@ -280,7 +279,7 @@ def _within_table(rows: Sequence[Any]) -> str:
             str(row.grade),
             str(row.hands),
             "one sub-grade" if row.subgrade is None else _told(row.subgrade),
-            "" if row.position is None else _told(row.position),
+            "; ".join(f"{pair.replace('_', '-')}: {_told(found)}" for pair, found in row.positions.items()),
         )
         for row in rows
     ]
@@ -313,11 +312,3 @@ def _told(interval: Interval, digits: int = 2) -> str:
 def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     rows = [head, ["---"] * len(head), *lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
