@@ -15,7 +15,8 @@ from boneage.inference.bundle import Bundle
 from boneage.recipes.radius_subgrades.config import InputConfig
 from boneage.recipes.radius_subgrades.encoder import Encoder, PixelFeatures
 from boneage.recipes.radius_subgrades.evidence import GradeAxis
-from boneage.recipes.radius_subgrades.subgrades import PairModel, Subgrader, subgrade_name
+from boneage.recipes.radius_subgrades.subgrades import PairModel, Subgrader
+from boneage.standards.subgraded import subgrade_name
 
 SIDE = 16
 GRADES = (5.0, 5.5, 6.0, 6.5, 7.0)

@@ -11,6 +11,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
 
+import boneage.models  # noqa: E402, F401  declares torchvision's operators before timm imports it
+
+# isort: split
+
 import timm  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from torch import Tensor  # noqa: E402
@@ -95,6 +99,15 @@ def test_timm_gives_its_own_weights_and_normalisation(monkeypatch: pytest.Monkey
     assert net.mean.flatten().tolist() == pytest.approx(own["mean"])
     assert net.std.flatten().tolist() == pytest.approx(own["std"])
     assert not net.training and net(images(1)).shape == (1, 1000)
+
+
+def test_a_download_that_fails_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(ConfigError, match=r"cannot be downloaded \(ConnectionError\): give a"):
+        MobileNetOutputs("timm")
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def clusters_png(panels: Mapping[str, ClusterPanel], title: str = "") -> bytes:
     points = {}
     for name, panel in panels.items():
         what = f"features (N, 2) of {name!r} for N = {len(panel.labels)} labels"
-        points[name] = _finite(what, panel.features, (len(panel.labels), 2))
+        points[name] = _finite(what, panel.features, len(panel.labels), 2)
     labels = _ordered(label for panel in panels.values() for label in panel.labels)
     _expect_some("panels", panels)
     _expect_some("labels", labels, len(_POINTS))
@@ -133,9 +133,7 @@ def ages_png(groups: Mapping[str, Mapping[str, ArrayLike]], title: str = "") -> 
     ages = {}
     for panel, found in groups.items():
         _expect_some(f"sub-grades of {panel!r}", found)
-        ages[panel] = {
-            at: _finite(f"ages (N,) of {panel}, {at}", v, (np.size(v),)) for at, v in found.items()
-        }
+        ages[panel] = {at: _finite(f"ages (N,) of {panel}, {at}", v, np.size(v)) for at, v in found.items()}
     figure, axes_of = _figure(groups, max(2.6, 1.35 * len(grades) + 0.3), 4.6, title, sharey=True)
     for panel, axes in axes_of.items():
         _draw_ages(axes, ages[panel], grades)
@@ -280,7 +278,7 @@ def _ordered(labels: Iterable[str]) -> list[str]:
     return sorted(dict.fromkeys(labels), key=lambda text: [int(part) for part in re.findall(r"\d+", text)])
 
 
-def _finite(what: str, values: ArrayLike, shape: tuple[int, ...]) -> Ages:
+def _finite(what: str, values: ArrayLike, *shape: int) -> Ages:
     found = np.asarray(values, dtype=np.float64)
     if found.shape != shape or not found.size or not np.isfinite(found).all():
         raise ConfigError(f"expected finite {what}, got shape {found.shape}; leave out hands without a value")
