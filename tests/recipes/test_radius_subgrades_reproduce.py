@@ -229,7 +229,7 @@ def test_the_figures_of_the_tables_are_those_of_the_held_out_tables(
     text = (job.out / "tables.md").read_text()
     for name in RUNS:
         crops = fit.read_crops(job.data, recipe_of(job), job.out, None, lambda _: None)
-        held = read_held_out(job.out / "given" / name).in_order(crops.ids)
+        held = read_held_out(job.out / "given" / name / "oof.csv").in_order(crops.ids)
         before = stand_ins(crops, crops.grades.astype(float), RecognitionConfig(), job.out)
         after = stand_ins(crops, held.subgrades, RecognitionConfig(), job.out)
         rows, gain = table_4(held, before, after)

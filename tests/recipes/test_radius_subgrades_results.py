@@ -75,7 +75,7 @@ def test_a_runs_table_is_read_with_what_it_lacks(tmp_path: Path) -> None:
     (tmp_path / "oof.csv").write_text(
         f"{HEADER}\nb,male,130.5,5,5.5,64.1,65.2,1,-1,0.5000,,1\na,,,6,6,,,2,0,1.1000,-0.1000,0\n"
     )
-    held = read_held_out(tmp_path)
+    held = read_held_out(tmp_path / "oof.csv")
     assert held.ids == ("b", "a") and held.sexes.tolist() == ["male", ""]
     assert held.ages[0] == 130.5 and np.isnan(held.ages[1])
     assert held.aged.tolist() == [True, False]
@@ -95,7 +95,7 @@ def test_a_table_is_put_in_the_order_of_crops_also_where_a_hand_has_several(tmp_
         writer.writerow(HEADER.split(","))
         for name, grade, age in rows:
             writer.writerow([name, "male", age, grade, grade, 59, 59, 0, -1, 0.1, "", 0])
-    held = read_held_out(tmp_path).in_order(["b", "b", "a", "c", "a"])
+    held = read_held_out(tmp_path / "oof.csv").in_order(["b", "b", "a", "c", "a"])
     assert held.ids == ("b", "b", "a", "c", "a")
     assert held.ages.tolist() == [101, 104, 100, 103, 102]
     assert held.grades.tolist() == [6, 5, 5, 5, 6]

@@ -117,7 +117,7 @@ def _run_source(job: TrainJob, recipe: Recipe, folder: Path) -> Source:
         train_recipe(replace(job, out=folder / name, resume=True), of_run)
         _copy_patches(folder / name, job.out)
     crops = read_crops(job.data, recipe, folder / "axis", None, logger.warning)
-    runs = {name: read_held_out(folder / name) for name in RUNS}
+    runs = {name: read_held_out(folder / name / "oof.csv") for name in RUNS}
     runs = {name: held.in_order(crops.ids) for name, held in runs.items()}
     recognised = {WHOLE: recognise(crops, crops.grades.astype(float), recipe.recognition, folder / WHOLE)}
     for name, held in runs.items():

@@ -97,9 +97,9 @@ class HeldOut:
         )
 
 
-def read_held_out(run: Path) -> HeldOut:
-    """Read a run's `oof.csv`."""
-    with (run / "oof.csv").open(newline="") as file:
+def read_held_out(table: Path) -> HeldOut:
+    """Read a run's `oof.csv`, or a bundle's `radius_subgrades.csv`."""
+    with table.open(newline="") as file:
         lines = list(csv.DictReader(file))
 
     def column(name: str) -> Floats:

@@ -93,9 +93,9 @@ def _source(source: Source) -> tuple[list[str], dict[str, Any]]:
             _score_table(summary),
             _recognition_table(whole, divided),
             _table_4(points, gain),
-            _order_table(order),
-            _within_table(within),
-            _months_table(months),
+            order_table(order),
+            within_table(within),
+            months_table(months),
         ]
         record["runs"][run] = {
             "all": summary,
@@ -248,7 +248,8 @@ def _table_4(points: Sequence[Any], gain: Interval | None) -> str:
     )
 
 
-def _order_table(rows: Sequence[Any]) -> str:
+def order_table(rows: Sequence[Any]) -> str:
+    """Return the rows of `results.order_of_ages` as a table, empty where there are none."""
     if not rows:
         return ""
     lines: Lines = [
@@ -270,7 +271,8 @@ def _order_table(rows: Sequence[Any]) -> str:
     )
 
 
-def _within_table(rows: Sequence[Any]) -> str:
+def within_table(rows: Sequence[Any]) -> str:
+    """Return the rows of `results.within_grades` as a table, empty where there are none."""
     if not rows:
         return ""
     lines: Lines = [
@@ -287,7 +289,8 @@ def _within_table(rows: Sequence[Any]) -> str:
     return "Held-out bone ages within one whole grade.\n\n" + _table(head, lines)
 
 
-def _months_table(rows: Sequence[Any]) -> str:
+def months_table(rows: Sequence[Any]) -> str:
+    """Return the rows of `errors.age_by_radius` and `age_by_standard` as a table, empty without any."""
     if not rows:
         return ""
     lines: Lines = [
