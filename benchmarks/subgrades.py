@@ -28,7 +28,7 @@ from boneage.cli.train import locator
 from boneage.recipes import radius_subgrades
 from boneage.recipes.radius_subgrades.config import Recipe
 from boneage.recipes.radius_subgrades.crops import RadiusCrops, read_crops
-from boneage.recipes.radius_subgrades.fit import fit_pair
+from boneage.recipes.radius_subgrades.fitting import fit_pair
 from boneage.recipes.radius_subgrades.frames import PATCH_SIDE, mean_radius
 from boneage.recipes.radius_subgrades.learn import fit_pixels
 from boneage.recipes.radius_subgrades.subgrades import Subgrader, stacked
