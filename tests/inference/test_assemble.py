@@ -514,7 +514,7 @@ def test_sub_grades_need_a_method_that_grades(
     runs: tuple[Path, Path], subgrades: Path, tmp_path: Path
 ) -> None:
     about = {"name": "trial", "version": "1", "data": "drawn"}
-    with pytest.raises(ConfigError, match="--grades"):
+    with pytest.raises(ConfigError, match="grading network"):
         assemble(*runs, tmp_path / "out", subgrades_run=subgrades, **about)
     bundle = assembled(runs, tmp_path / "out")
     with pytest.raises(ConfigError, match="--grades"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +279,25 @@ def test_clusters_begin_when_the_reconstruction_has_been_learnt(monkeypatch: pyt
     fit_clusters(views, replace(TINY, schedule=replace(TINY.schedule, pretrain_epochs=2, epochs=3)))
     # 60 crops make three whole batches of 16 an epoch.
     assert seen == [(epoch, epoch >= 2) for epoch in range(5) for _ in range(3)]
+
+
+def test_clusters_are_renewed_after_every_epoch_of_the_joint_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[FloatArray] = []
+    loss = learn.joint_loss
+
+    def watched(*values: Any) -> Any:
+        used.append(values[3].numpy().copy())
+        return loss(*values)
+
+    monkeypatch.setattr(learn, "joint_loss", watched)
+    views, _ = kinds()
+    learnt = fit_clusters(views, replace(TINY, schedule=replace(TINY.schedule, epochs=3)))
+    _, begun = kmeans(learnt.before, TINY.clustering, TINY.schedule.seed)
+    np.testing.assert_allclose(used[0], begun, rtol=1e-5)
+    epochs = np.array(used).reshape(3, -1, *begun.shape)
+    np.testing.assert_array_equal(epochs, np.repeat(epochs[:, :1], epochs.shape[1], axis=1))
+    assert all(np.abs(later - earlier).max() > 1e-4 for earlier, later in pairwise(epochs[:, 0]))
+    assert np.abs(learnt.centroids - epochs[2, 0]).max() > 1e-4
 
 
 def test_fewer_crops_than_a_batch_are_learnt_as_one() -> None:

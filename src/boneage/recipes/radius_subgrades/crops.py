@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -100,8 +100,11 @@ def read_crops(
         _check_column(source, config)
         crops = _graded(source, recipe)
     else:
+        table = _read_table(Path(config.table)) if config.table else None  # before hands are looked for
         crops = _located(_known(source, report), recipe.schedule, folder, locate, report)
-        crops = replace(crops, grades=_from_table(crops, config) if config.table else _from_ages(crops))
+        crops = replace(
+            crops, grades=_from_ages(crops) if table is None else _from_table(crops, table, config)
+        )
     wanted = sorted({grade for pair in config.pairs for grade in pair})
     kept = crops.take(np.isin(crops.grades, wanted))
     for grade in wanted:
@@ -219,13 +222,16 @@ def _stacked(patches: Sequence[Patches]) -> Patches:
     return np.array(patches, dtype=np.uint8).reshape(len(patches), PATCH_SIDE, PATCH_SIDE)
 
 
-def _from_table(crops: RadiusCrops, config: GradesConfig) -> NDArray[np.int64]:
+def _from_table(
+    crops: RadiusCrops, table: Mapping[str, Mapping[Bone, int]], config: GradesConfig
+) -> NDArray[np.int64]:
     """Return the grades that a table gives, -1 for crops that it does not have."""
-    table = Path(config.table)
-    by_id = {name: bones[RADIUS] for name, bones in _read_table(table).items() if RADIUS in bones}
+    by_id = {name: bones[RADIUS] for name, bones in table.items() if RADIUS in bones}
     known = [name in by_id for name in crops.ids]
     if not any(known):
-        raise ConfigError(f"{table.name} grades none of the manifest's radii: its ids must be the manifest's")
+        raise ConfigError(
+            f"{Path(config.table).name} grades none of the manifest's radii: its ids must be the manifest's"
+        )
     grades = np.full(len(crops), -1, dtype=np.int64)
     grades[known] = _as_chn([by_id[name] for name in crops.ids if name in by_id], config.given)
     return grades
