@@ -477,6 +477,22 @@ def test_newer_sub_grades_take_the_place_of_older_ones(
     assert again.file(SUBGRADES).read_bytes() == (newer / "subgrades.npz").read_bytes()
 
 
+def test_the_tables_that_sub_grades_rest_on_come_and_go_with_them(
+    graded: Bundle, subgrades: Path, intervals: Path, tmp_path: Path
+) -> None:
+    (subgrades / "chn_grades.csv").write_text("id,radius\na,5\n")
+    made = extend(graded, tmp_path / "made", subgrades_run=subgrades, version="2")
+    assert (made.path / "radius_subgrades.csv").read_bytes() == (subgrades / "oof.csv").read_bytes()
+    assert (made.path / "chn_grades.csv").read_text() == "id,radius\na,5\n"
+    newer = write_run(tmp_path / "newer")  # its grades came from no table
+    alone = extend(made, tmp_path / "alone", subgrades_run=newer, version="3")
+    both = extend(made, tmp_path / "both", subgrades_run=newer, intervals_run=intervals, version="3")
+    for bundle in (alone, both):
+        assert (
+            not (bundle.path / "chn_grades.csv").exists() and (bundle.path / "radius_subgrades.csv").exists()
+        )
+
+
 @pytest.mark.parametrize("name", ["subgrades.npz", "subgrades.json", "means.npz", "config.json", "oof.csv"])
 def test_half_a_run_of_sub_grades_extends_nothing(
     graded: Bundle, subgrades: Path, tmp_path: Path, name: str
@@ -517,7 +533,7 @@ def test_sub_grades_need_a_method_that_grades(
     with pytest.raises(ConfigError, match="grading network"):
         assemble(*runs, tmp_path / "out", subgrades_run=subgrades, **about)
     bundle = assembled(runs, tmp_path / "out")
-    with pytest.raises(ConfigError, match="--grades"):
+    with pytest.raises(ConfigError, match="grading network"):
         extend(bundle, tmp_path / "made", subgrades_run=subgrades, version="2")
 
 

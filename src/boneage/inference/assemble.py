@@ -71,7 +71,7 @@ class Parts:
         _expect_grades(self.methods)
         return replace(
             self,
-            files={**self.files, **subgrade_files(run)},
+            files={**_without_tables(self.files), **subgrade_files(run)},
             more={**self.more, SUBGRADES: subgrade_settings(run)},
         )
 
@@ -207,11 +207,16 @@ def _write(parts: Parts, out: Path, said: Mapping[str, str]) -> Bundle:
 def _write_subgraded(bundle: Bundle, run: Path, out: Path, said: Mapping[str, str]) -> Bundle:
     """Write a bundle again with a run's sub-grades; its table, its figures and its fit stay as they are."""
     _expect_grades(bundle.manifest["methods"])
-    other = [name for name in bundle.manifest["checksums"] if name not in TABLES]
-    files = {**{name: bundle.path / name for name in other}, **subgrade_files(run)}
+    held = {name: bundle.path / name for name in bundle.manifest["checksums"]}
+    files = {**_without_tables(held), **subgrade_files(run)}
     kept = {key: value for key, value in bundle.manifest.items() if key not in ("schema", "checksums")}
     new = {SUBGRADES: subgrade_settings(run), "files": _roles(files, ".npz")}
     return write_bundle(out, {**kept, **said, **_made(), **new}, files)
+
+
+def _without_tables(files: Mapping[str, Path]) -> dict[str, Path]:
+    """Return a bundle's files without the tables that older sub-grades rest on."""
+    return {name: file for name, file in files.items() if name not in TABLES}
 
 
 def _expect_grades(methods: Collection[str]) -> None:
