@@ -15,7 +15,7 @@ from boneage.metrics.agreement import bland_altman, deming
 from boneage.metrics.bootstrap import Interval, bootstrap_interval, mean_absolute
 from boneage.metrics.regression import errors, summary
 from boneage.metrics.subgroups import Coverage, Subgroup, coverage_table, subgroup_table
-from boneage.reporting.tabular import plain
+from boneage.reporting.tabular import markdown_table, plain
 
 Ages = NDArray[np.float64]
 _LEAST = 3
@@ -96,11 +96,11 @@ def record(accuracy: Accuracy) -> dict[str, Any]:
 def markdown(accuracy: Accuracy, title: str) -> str:
     """Return the figures as a Markdown page of tables, remarks first."""
     parts = [f"# {title}", *(f"> **{remark}**" for remark in accuracy.remarks)]
-    parts.append(_table(("figure", "value"), overall_rows(accuracy)))
-    parts.append("## By sex and age\n\n" + _table(SUBGROUP_HEAD, subgroup_rows(accuracy)))
+    parts.append(markdown_table(("figure", "value"), overall_rows(accuracy)))
+    parts.append("## By sex and age\n\n" + markdown_table(SUBGROUP_HEAD, subgroup_rows(accuracy)))
     if accuracy.coverage:
         head = ("age", "images", "coverage (95% interval)", "mean width, months")
-        parts.append("## Prediction intervals\n\n" + _table(head, coverage_rows(accuracy)))
+        parts.append("## Prediction intervals\n\n" + markdown_table(head, coverage_rows(accuracy)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -152,8 +152,3 @@ def coverage_rows(accuracy: Accuracy) -> list[tuple[str, ...]]:
         )
         for held in accuracy.coverage
     ]
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -198,3 +198,9 @@ def _notice(notice: Notice) -> dict[str, str]:
 def _number(value: float | None, places: int = 2) -> float | None:
     """Return a finite number rounded for reading; anything else is null, which JSON can hold."""
     return None if value is None or not np.isfinite(value) else round(float(value), places)
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = (head, ("---",) * len(head), *rows)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

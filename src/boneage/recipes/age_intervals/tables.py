@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from boneage.recipes.age_intervals.figures import draw
 from boneage.recipes.age_intervals.fit import PARTS
 from boneage.recipes.age_intervals.intervals import AgeIntervals
 from boneage.recipes.age_intervals.results import Result, Row, cross_entropy, percent, read_result
+from boneage.reporting.tabular import markdown_table
 from boneage.training.config import as_tree
 
 PRINTED: Mapping[tuple[int, str], tuple[float, float]] = {
@@ -114,7 +115,7 @@ def _paper_table(results: Sequence[Result]) -> str:
                 *printed,
             )
         )
-    return _table(head, lines)
+    return markdown_table(head, lines)
 
 
 def _largest(result: Result) -> tuple[str, ...]:
@@ -137,7 +138,7 @@ def _border_table(results: Sequence[Result]) -> str:
     text = (
         "Wrong intervals in percent of the held-out images whose age lies so far from the nearest border.\n\n"
     )
-    return text + _table(("intervals", "model", *columns), lines)
+    return text + markdown_table(("intervals", "model", *columns), lines)
 
 
 def _sex_table(results: Sequence[Result]) -> str:
@@ -170,7 +171,7 @@ def _sex_table(results: Sequence[Result]) -> str:
         "Accuracy with the sex less accuracy without it, in points, mean of the models, on the held-out "
         'images. The paper finds the sex "particularly valuable at the edges of classes".\n\n'
     )
-    return text + _table(head, lines)
+    return text + markdown_table(head, lines)
 
 
 def _loss_results(results: Sequence[Result]) -> list[Result]:
@@ -218,7 +219,7 @@ def _loss_table(results: Sequence[Result]) -> str:
         "the intervals' middles; of `regression` it is what the network predicts. ECE: expected calibration "
         "error in percent, before and after a temperature that was fitted to the validating images.\n\n"
     )
-    return text + _table(head, lines)
+    return text + markdown_table(head, lines)
 
 
 def _change_table(plain: Sequence[Result], changed: Sequence[Result]) -> str:
@@ -243,7 +244,7 @@ def _change_table(plain: Sequence[Result], changed: Sequence[Result]) -> str:
             )
         )
     head = ("change", "training", "validation", "held out", "held out, less the first row", "MAE (months)")
-    return f"{row.model}, {row.count} intervals, sex known.\n\n" + _table(head, lines)
+    return f"{row.model}, {row.count} intervals, sex known.\n\n" + markdown_table(head, lines)
 
 
 def _record(result: Result) -> dict[str, Any]:
@@ -265,8 +266,3 @@ def _record(result: Result) -> dict[str, Any]:
 
 def _told(interval: Interval) -> str:
     return f"{interval.estimate:.1f} ({interval.low:.1f} to {interval.high:.1f})"
-
-
-def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    rows = [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *lines)]
-    return "\n".join(rows)

@@ -14,6 +14,7 @@ from boneage.metrics.bootstrap import Interval
 from boneage.recipes.radius_subgrades.config import Recipe
 from boneage.recipes.radius_subgrades.errors import accuracy, age_by_radius, age_by_standard, table_4
 from boneage.recipes.radius_subgrades.results import order_of_ages, within_grades
+from boneage.reporting.tabular import markdown_table
 from boneage.standards.subgraded import subgrade_name
 from boneage.training.config import as_tree
 
@@ -134,7 +135,7 @@ def _features_table(records: Iterable[Mapping[str, Any]]) -> str:
         "failed",
         "sub-grade named",
     )
-    return "The paper's clusters of all crops, by seed (Figures 4 to 7).\n\n" + _table(head, lines)
+    return "The paper's clusters of all crops, by seed (Figures 4 to 7).\n\n" + markdown_table(head, lines)
 
 
 def _range(values: Iterable[float], digits: int = 0) -> str:
@@ -171,7 +172,7 @@ def _evidence_table(summary: Mapping[str, Any], folds: Sequence[Mapping[str, Any
         "verdict",
         "folds that name it",
     )
-    return "What speaks for the clusters, of all crops.\n\n" + _table(head, lines)
+    return "What speaks for the clusters, of all crops.\n\n" + markdown_table(head, lines)
 
 
 def _score_table(summary: Mapping[str, Any]) -> str:
@@ -199,7 +200,7 @@ def _score_table(summary: Mapping[str, Any]) -> str:
     return (
         "Scores (equations 9 and 10), and how far between its neighbours a sub-grade lies: 0 the lower, 1 "
         "the higher. `shuffled levels` deals the images out at random: what equation 10 gives where it knows "
-        "nothing.\n\n" + _table(head, lines)
+        "nothing.\n\n" + markdown_table(head, lines)
     )
 
 
@@ -210,7 +211,7 @@ def _recognition_table(whole: Interval | None, divided: Interval | None) -> str:
         ("before subdivision", _told(_percent(whole), 1), f"{PRINTED_ACCURACY['whole']:.0f}"),
         ("after subdivision", _told(_percent(divided), 1), f"{PRINTED_ACCURACY['divided']:.0f}"),
     ]
-    return "Grade recognition, held-out crops.\n\n" + _table(("", "accuracy %", "paper"), lines)
+    return "Grade recognition, held-out crops.\n\n" + markdown_table(("", "accuracy %", "paper"), lines)
 
 
 def _table_4(points: Sequence[Any], gain: Interval | None) -> str:
@@ -241,7 +242,7 @@ def _table_4(points: Sequence[Any], gain: Interval | None) -> str:
     )
     return (
         "Table 4, held-out cases: errors of recognised grades in points.\n\n"
-        + _table(head, lines)
+        + markdown_table(head, lines)
         + f"\nAfter less before: {_told(gain)} points a case. The true score is another one before and "
         "after, so that a lower row says that recognition misses by less, not that ages are nearer to a "
         "reader's."
@@ -267,7 +268,7 @@ def order_table(rows: Sequence[Any]) -> str:
     return (
         "Held-out bone ages by sub-grade. `by chance`: the step where sub-grades are dealt out at random "
         "among the hands of each whole grade; one that mixes two grades lies between them anyway.\n\n"
-        + _table(head, lines)
+        + markdown_table(head, lines)
     )
 
 
@@ -286,7 +287,7 @@ def within_table(rows: Sequence[Any]) -> str:
         for row in rows
     ]
     head = ("sex", "whole grade", "hands", "Spearman of the sub-grade", "of the position on the axis")
-    return "Held-out bone ages within one whole grade.\n\n" + _table(head, lines)
+    return "Held-out bone ages within one whole grade.\n\n" + markdown_table(head, lines)
 
 
 def months_table(rows: Sequence[Any]) -> str:
@@ -298,8 +299,9 @@ def months_table(rows: Sequence[Any]) -> str:
         for row in rows
     ]
     head = ("age of", "hands", "whole grades", "sub-grades", "difference")
-    return "Mean absolute error in months against the reference reading, held-out hands.\n\n" + _table(
-        head, lines
+    return (
+        "Mean absolute error in months against the reference reading, held-out hands.\n\n"
+        + markdown_table(head, lines)
     )
 
 
@@ -310,8 +312,3 @@ def _percent(interval: Interval) -> Interval:
 def _told(interval: Interval, digits: int = 2) -> str:
     low, high = f"{interval.low:.{digits}f}", f"{interval.high:.{digits}f}"
     return f"{interval.estimate:.{digits}f} ({low} to {high})"
-
-
-def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    rows = [head, ["---"] * len(head), *lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
