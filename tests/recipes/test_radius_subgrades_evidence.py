@@ -466,7 +466,7 @@ def test_a_file_that_is_damaged_is_refused(tmp_path: Path) -> None:
     subgrader, path = subgrader_of(pair_of(0, "axis")), tmp_path / "model.npz"
     subgrader.save(path)
     whole = path.read_bytes()
-    for damaged in (whole[: len(whole) // 2], whole[:80] + bytes(200) + whole[280:]):
+    for damaged in (b"", whole[: len(whole) // 2], whole[:80] + bytes(200) + whole[280:]):
         path.write_bytes(damaged)
         with pytest.raises(BundleError, match=r"model\.npz is not what its settings say .*install it again"):
             Subgrader.load(path, subgrader.settings())
@@ -479,3 +479,34 @@ def test_a_missing_file_and_one_that_is_no_model_are_refused(tmp_path: Path) -> 
     (tmp_path / "text.npz").write_text("no arrays")
     with pytest.raises(BundleError, match=r"text\.npz is not what its settings say"):
         Subgrader.load(tmp_path / "text.npz", settings)
+
+
+def test_a_few_known_ages_decide_nothing() -> None:
+    labels = np.repeat([0, 1, 2], 30)
+    ages = np.full(90, np.nan)
+    ages[[0, 30, 60]] = 100, 110, 120  # one crop a cluster
+    is_high = np.arange(90) % 2 == 1
+    found = weigh(labels / 2, labels, 3, is_high, ages, np.zeros(90, np.int64), GOOD)
+    assert found.refusal and not found.age_steps
+
+
+def test_no_crops_have_no_sub_grades() -> None:
+    pair = PairModel(
+        (5, 6),
+        Encoder(
+            PixelFeatures(np.zeros(4, np.float32), np.ones(4, np.float32), np.ones((4, 1), np.float32)),
+            ((np.ones((1, 1), np.float32), np.zeros(1, np.float32)),),
+        ),
+        np.array([[0.0], [0.5], [1.0]], np.float32),
+        GradeAxis(np.zeros(1, np.float32), np.ones(1, np.float32)),
+        "",
+    )
+    assert Subgrader(InputConfig(side=16), None, (pair,)).subgrade([], []).shape == (0,)
+
+
+def test_nearly_constant_bright_pixels_are_kept_to_the_last_digit() -> None:
+    mean = np.full(4, 0.9, np.float32) + np.arange(4, dtype=np.float32) * np.float32(1e-5)
+    pixels = PixelFeatures(mean, np.full(4, 1e-5, np.float32), np.eye(4, dtype=np.float32))
+    encoder = Encoder(pixels, ((np.eye(4, dtype=np.float32), np.zeros(4, np.float32)),))
+    views = mean.reshape(1, 2, 2) + np.float32(1e-5)
+    np.testing.assert_array_equal(Encoder.of(encoder.arrays())(views), encoder(views))

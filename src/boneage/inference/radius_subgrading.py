@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -134,7 +135,7 @@ def read_means(path: Path) -> tuple[MeanRadius, ...]:
                 for name in file.files
                 if not name.startswith(COUNT)
             ]
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error) as error:
         raise BundleError(f"{path.name} holds no mean radii ({error}); install the bundle again") from error
     return tuple(sorted(found, key=lambda mean: mean.grade))
 

@@ -73,11 +73,12 @@ class Encoder:
         return np.asarray(values @ weight.T + bias, dtype=np.float32)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return the learned state for a file, weights in half precision."""
-        half = {"mean": self.pixels.mean, "std": self.pixels.std, "components": self.pixels.components}
+        """Return the learned state for a file, weights in half precision (pixels may vary by less)."""
+        half = {"components": self.pixels.components}
         for index, (weight, bias) in enumerate(self.layers):
             half |= {f"weight{index}": weight, f"bias{index}": bias}
-        return {name: values.astype(np.float16) for name, values in half.items()}
+        kept = {name: values.astype(np.float16) for name, values in half.items()}
+        return {"mean": self.pixels.mean, "std": self.pixels.std, **kept}
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Encoder:

@@ -167,7 +167,7 @@ def weigh(
         return Evidence(sizes, (), (), (), (), (), reason)
     relative = _within(ages, sexes)
     known = np.isfinite(relative)
-    aged = all((known & (labels == group)).any() for group in groups)
+    aged = all((known & (labels == group)).sum() >= FEWEST for group in groups)
     grade_steps = _steps(labels, is_high.astype(np.float64), count)
     age_steps = _steps(labels[known], relative[known], count) if aged else ()
     return Evidence(

@@ -22,7 +22,9 @@ def write_figures(out: Path, sources: Sequence[Source]) -> None:
     for source in sources:
         name = source.folder.name
         for file, picture in _draw(source).items():
-            (out / f"{name}-{file}.png").write_bytes(picture)
+            partial = out / f"{name}-{file}.partial"
+            partial.write_bytes(picture)
+            partial.replace(partial.with_suffix(".png"))
 
 
 def _draw(source: Source) -> dict[str, bytes]:

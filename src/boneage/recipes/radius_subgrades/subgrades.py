@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -113,7 +114,7 @@ class Subgrader:
         self, pair: PairModel, views: Sequence[FloatArray | None], grades: Sequence[int]
     ) -> NDArray[np.int64]:
         """Return the cluster (N,) of views that have one of a pair's grades, `UNSEEN` for all others."""
-        seen = np.array([view is not None for view in views])
+        seen = np.array([view is not None for view in views], dtype=np.bool_)
         mine = np.isin(np.asarray(grades), pair.pair) & seen
         found = np.full(len(grades), UNSEEN, dtype=np.int64)
         if mine.any():
@@ -154,7 +155,7 @@ class Subgrader:
             )
             template = arrays["template"].astype(np.float32) if given["align"] else None
             return cls(InputConfig(**given), template, pairs)
-        except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error) as error:
             raise BundleError(
                 f"{path.name} is not what its settings say ({error}); install it again"
             ) from error
