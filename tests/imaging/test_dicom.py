@@ -636,6 +636,13 @@ def test_a_truncated_file_is_refused(share: float, syntax: str | None, dicom_fil
         read_bytes(data[: int(len(data) * share)])
 
 
+def test_a_group_length_of_one_byte_is_refused(dicom_file: DicomWriter) -> None:
+    file = bytearray(dicom_file(stored_values(8, False, 8)))
+    file[138] = 1  # pydicom's own exception for it is none of Python's
+    with pytest.raises(InputError):
+        read_bytes(bytes(file))
+
+
 @settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_damage_anywhere_ends_in_an_input_error_or_a_picture(

@@ -12,7 +12,7 @@ from pydicom import dcmread
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.encaps import generate_frames
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
@@ -29,7 +29,8 @@ _NEVER_A_RADIOGRAPH = {"CT", "MR", "PT", "NM", "US", "SR", "KO", "PR", "ECG", "S
 
 _MALFORMED = (
     ValueError, TypeError, AttributeError, LookupError, ArithmeticError, NotImplementedError, RuntimeError,
-    OSError, EOFError, MemoryError, struct.error, zlib.error, InvalidDicomError,
+    OSError, EOFError, MemoryError, struct.error, zlib.error,
+    InvalidDicomError, BytesLengthException,
 )  # fmt: skip
 """What pydicom and its decoders raise on damaged files; they document no closed set."""
 
