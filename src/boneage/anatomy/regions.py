@@ -250,6 +250,10 @@ class RegionViews:
         )
         return stretch_contrast(np.asarray(view, dtype=np.float32))
 
+    def patch(self, to_view: Affine, side: int, margin: float) -> NDArray[np.uint8]:
+        """Return a view (side, side) for storing, that shows `margin` times the unit square's side."""
+        return (self.cut(widened(to_view, margin), side) * 255).round().astype(np.uint8)
+
     def _level(self, level: int) -> tuple[FloatArray, Affine]:
         """Return the radiograph shrunk by 2 ** level, averaging."""
         if level not in self._levels:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,17 @@ def write_table(path: Path, header: Sequence[str], lines: Sequence[Sequence[obje
         writer.writerow(header)
         writer.writerows(lines)
     partial.replace(path)
+
+
+def copy_files(source: Path, target: Path, names: Sequence[str]) -> None:
+    """Give a run's folder files of another run, unless it has the last of them; that one comes last."""
+    target.mkdir(parents=True, exist_ok=True)
+    if (target / names[-1]).exists():
+        return
+    for name in names:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / f"{name}.partial")
+            (target / f"{name}.partial").replace(target / name)
 
 
 def join_tables(out: Path, name: str, part: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -35,6 +34,7 @@ from boneage.reporting.grade_plots import GradesByAge, grade_curves_png, side_by
 from boneage.reporting.plots import error_by_age_png
 from boneage.standards.scoring import standard
 from boneage.training.config import TrainJob, as_tree, named_config, read_config
+from boneage.training.run import copy_files
 
 METHODS = {"ResNet": "plain", "Improved ResNet": "improved"}
 """Row of Table 1 -> the folder of its run."""
@@ -84,7 +84,7 @@ def reproduce(job: TrainJob) -> Path:
     for name, folder in METHODS.items():
         out = job.out / folder
         if name != "ResNet":
-            _share_patches(job.out / METHODS["ResNet"], out)
+            copy_files(job.out / METHODS["ResNet"], out, ["patches.npy", "patches.npz"])
         train_recipe(replace(job, out=out, resume=True), under(recipe, improved=name != "ResNet"))
     if graded:
         _report_grades(job.out, recipe)
@@ -96,15 +96,6 @@ def reproduce(job: TrainJob) -> Path:
 def under(recipe: Recipe, *, improved: bool) -> Recipe:
     """Return the recipe with paper 3's improvements, or without any."""
     return replace(recipe, network=replace(recipe.network, attention=improved, double_pool=improved))
-
-
-def _share_patches(source: Path, target: Path) -> None:
-    """Give a run the crops that another one cut; the index, which says that they are there, comes last."""
-    target.mkdir(parents=True, exist_ok=True)
-    for name in ("patches.npy", "patches.npz"):
-        if (source / name).is_file() and not (target / "patches.npz").exists():
-            shutil.copyfile(source / name, target / f"{name}.partial")
-            (target / f"{name}.partial").replace(target / name)
 
 
 def _lines(path: Path) -> list[dict[str, str]]:

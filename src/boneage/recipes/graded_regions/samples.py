@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from boneage.anatomy.regions import PlacedRegion, RegionViews, square_of, widened
+from boneage.anatomy.regions import PlacedRegion, RegionViews, square_of
 from boneage.core.errors import InputError
 from boneage.core.types import Affine, FloatArray, Hand, Radiograph, Sex
 from boneage.data.augment import change_tone, draw_pose
@@ -72,7 +72,7 @@ def cut_patches(
                 report(f"left out of training: {row.path.name} ({error})")
                 continue
             views = RegionViews(radiograph)
-            patches.append([_patch(views, region.to_view) for region in regions])
+            patches.append([views.patch(region.to_view, PATCH_SIDE, PATCH_MARGIN) for region in regions])
             visible.append([region.visible for region in regions])
             to_view.append([region.to_view.matrix for region in regions])
             kept.append(row.id)
@@ -83,10 +83,6 @@ def cut_patches(
     by_id, saved = {row.id: row for row in rows}, np.load(index)
     kept_rows = tuple(by_id[str(name)] for name in saved["ids"])
     return Cuts(kept_rows, np.load(file, mmap_mode="r"), saved["visible"], saved["to_view"])
-
-
-def _patch(views: RegionViews, to_view: Affine) -> NDArray[np.uint8]:
-    return (views.cut(widened(to_view, PATCH_MARGIN), PATCH_SIDE) * 255).round().astype(np.uint8)
 
 
 def view_of_patch(patch: NDArray[np.uint8], config: InputConfig, pose: Affine | None = None) -> FloatArray:

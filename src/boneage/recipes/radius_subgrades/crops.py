@@ -26,6 +26,9 @@ RADIUS = Bone("radius")
 STANDARD = "chn"
 """The standard whose radius grades are subdivided."""
 
+PATCHES = "patches.npz"
+"""Of a run on a manifest: the radii that were cut, so that hands are found once."""
+
 SEXES: tuple[Sex | None, ...] = (*Sex, None)
 
 
@@ -177,7 +180,7 @@ def _located(
     report: Callable[[str], None],
 ) -> RadiusCrops:
     """Cut the radius out of every radiograph, once: a second call reads what the first one wrote."""
-    file = folder / "patches.npz"
+    file = folder / PATCHES
     if not file.is_file():
         if locate is None:
             raise ConfigError("a manifest needs a hand localiser; the bundle has none")

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from boneage.anatomy.regions import RegionViews, widened
+from boneage.anatomy.regions import RegionViews
 from boneage.core.types import Affine, FloatArray
 from boneage.imaging.enhance import clahe, stretch_contrast
 from boneage.recipes.radius_subgrades.config import InputConfig
@@ -38,7 +38,7 @@ def patch_of(views: RegionViews, to_view: Affine) -> Patches:
         views: of the radiograph.
         to_view: source pixels -> the region's unit square.
     """
-    return (views.cut(widened(to_view, PATCH_MARGIN), PATCH_SIDE) * 255).round().astype(np.uint8)
+    return views.patch(to_view, PATCH_SIDE, PATCH_MARGIN)
 
 
 def mean_radius(patches: Sequence[Patches]) -> FloatArray:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,14 +18,14 @@ import numpy as np
 from boneage.data.graded_crops import holds_graded_crops
 from boneage.data.manifest import write_text_atomically
 from boneage.recipes.radius_subgrades.config import Recipe
-from boneage.recipes.radius_subgrades.crops import RadiusCrops, read_bones, read_crops
+from boneage.recipes.radius_subgrades.crops import PATCHES, RadiusCrops, read_bones, read_crops
 from boneage.recipes.radius_subgrades.figures import write_figures
 from boneage.recipes.radius_subgrades.recognition import recognise
 from boneage.recipes.radius_subgrades.results import Floats, HeldOut, read_held_out
 from boneage.recipes.radius_subgrades.tables import write_tables
 from boneage.standards.names import Bone
 from boneage.training.config import TrainJob, named_config, read_config
-from boneage.training.run import open_run
+from boneage.training.run import copy_files, open_run
 
 logger = logging.getLogger(__name__)
 
@@ -113,9 +112,9 @@ def _run_source(job: TrainJob, recipe: Recipe, folder: Path) -> Source:
     }
     for name, of_run in of_runs.items():
         logger.info("%s: %s", TITLES[folder.name], name)
-        _copy_patches(job.out, folder / name)
+        copy_files(job.out, folder / name, [PATCHES])
         train_recipe(replace(job, out=folder / name, resume=True), of_run)
-        _copy_patches(folder / name, job.out)
+        copy_files(folder / name, job.out, [PATCHES])
     crops = read_crops(job.data, recipe, folder / "axis", None, logger.warning)
     runs = {name: read_held_out(folder / name / "oof.csv") for name in RUNS}
     runs = {name: held.in_order(crops.ids) for name, held in runs.items()}
@@ -136,14 +135,6 @@ def _run_source(job: TrainJob, recipe: Recipe, folder: Path) -> Source:
         bones,
         _features(folder, crops, recipe),
     )
-
-
-def _copy_patches(source: Path, target: Path) -> None:
-    """Give a folder the patches that were cut for another one, unless it has them."""
-    target.mkdir(parents=True, exist_ok=True)
-    if (source / "patches.npz").is_file() and not (target / "patches.npz").exists():
-        shutil.copyfile(source / "patches.npz", target / "patches.partial")
-        (target / "patches.partial").replace(target / "patches.npz")
 
 
 def _features(folder: Path, crops: RadiusCrops, recipe: Recipe) -> tuple[dict[str, Any], ...]:
