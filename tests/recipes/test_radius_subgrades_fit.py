@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from drawn_radii import draw, grade_of, level_of
 from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
@@ -96,32 +97,6 @@ def test_the_recipe_has_the_papers_printed_numbers() -> None:
 def test_schedules_that_cannot_be_are_refused(values: dict[str, int], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         ScheduleConfig(**{"pretrain_epochs": 1, "epochs": 1, "batch": 8, "learning_rate": 1e-3, **values})
-
-
-# Drawn radii: an epiphysis that widens from grade 5 to 6; those halfway have either grade.
-
-
-def draw(level: float, seed: int, side: int = 120) -> NDArray[np.uint8]:
-    """A bar over a shaft, the wider the higher the level between the two grades, 0 to 1."""
-    image = np.full((side, side), 35.0)
-    half = 0.08 + 0.22 * level
-
-    def at(x: float, y: float) -> tuple[int, int]:
-        return round(x * side), round(y * side)
-
-    cv2.rectangle(image, at(0.30, 0.56), at(0.70, 1.2), 165, -1)
-    cv2.rectangle(image, at(0.5 - half, 0.22), at(0.5 + half, 0.50), 200, -1)
-    noise = np.random.default_rng(seed).normal(0, 3, image.shape)
-    return np.clip(cv2.GaussianBlur(image, (0, 0), side / 80) + noise, 0, 255).astype(np.uint8)
-
-
-def level_of(index: int) -> float:
-    """Thirds of the crops are like a 5, halfway, and like a 6."""
-    return (index % 3) / 2 + 0.05 * np.sin(7 * index)
-
-
-def grade_of(index: int) -> int:
-    return (5, 5 + index // 3 % 2, 6)[index % 3]
 
 
 def write_crops(folder: Path, count: int = COUNT) -> Path:
