@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import combinations
 
-import cv2
 import numpy as np
 import pytest
+from drawn_figures import Drawn, assert_readable, figures_of, panels, picture
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from boneage.core.errors import ConfigError
 from boneage.metrics.bootstrap import bootstrap_interval
@@ -19,31 +16,10 @@ from boneage.reporting.subgrade_plots import ClusterPanel
 
 FIRST, THIRD = (98, 61, 10), (125, 72, 185)  # of the first and the third label, as OpenCV orders them
 
-Drawn = Callable[[Callable[[], bytes]], Figure]
-
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
-    """Gives the figure that a function turns into a picture."""
-
-    def figure_of(draw: Callable[[], bytes]) -> Figure:
-        found: list[Figure] = []
-        monkeypatch.setattr(plots, "png", lambda figure: found.append(figure) or b"")
-        draw()
-        return found[0]
-
-    return figure_of
-
-
-def panels(figure: Figure) -> list[Axes]:
-    return [axes for axes in figure.axes if axes.get_visible()]
-
-
-def picture(file: bytes) -> np.ndarray:
-    """A PNG's pixels, (H, W, 3) BGR."""
-    found = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR)
-    assert found is not None
-    return found
+    return figures_of(plots, monkeypatch)
 
 
 def ink(file: bytes, colour: tuple[int, int, int]) -> np.ndarray:
@@ -97,25 +73,7 @@ def test_the_same_gives_the_same_picture(name: str) -> None:
 @pytest.mark.parametrize("name", DRAWN)
 def test_no_text_covers_another_or_is_cut_off(name: str, drawn: Drawn) -> None:
     title = "Radius, grades 5 and 6: a title of some length, which a narrow figure has to break into lines"
-    figure = drawn(lambda: DRAWN[name](title))
-    figure.canvas.draw()
-    texts = [text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()]
-    # Outside the axes' limits, ticks are kept though they are not drawn; an axis that is off draws none.
-    for axes in panels(figure):
-        for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
-            for at, label in zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=False):
-                if not (axes.axison and low <= at <= high) and label in texts:
-                    texts.remove(label)
-    texts = [text for text in texts if text.axes is None or text.axes.get_visible()]
-    assert title in {text.get_text().replace("\n", " ") for text in texts}
-    boxes = {text.get_text(): text.get_window_extent() for text in texts}
-    for (one, left), (other, right) in combinations(boxes.items(), 2):
-        shared = left.intersection(left, right)
-        area = 0.0 if shared is None else shared.width * shared.height
-        assert area < 0.05 * min(left.width * left.height, right.width * right.height), (one, other)
-    for told, box in boxes.items():
-        assert box.x0 >= -1 and box.y0 >= -1, told
-        assert box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1, told
+    assert_readable(drawn(lambda: DRAWN[name](title)), title)
 
 
 def legend(axes: Axes) -> list[str]:

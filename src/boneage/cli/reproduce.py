@@ -12,6 +12,7 @@ from boneage.core.errors import ConfigError
 
 PAPERS = {
     "1": "boneage.recipes.radius_subgrades.reproduce:reproduce",
+    "2": "boneage.recipes.region_clusters.reproduce:reproduce",
     "3": "boneage.recipes.graded_regions.reproduce:reproduce",
     "4": "boneage.recipes.hand_regression.reproduce:reproduce",
     "5": "boneage.recipes.age_intervals.reproduce:reproduce",
@@ -20,7 +21,7 @@ PAPERS = {
 
 
 def reproduce(
-    paper: Annotated[str, typer.Argument(metavar="PAPER", help="Number of the paper: 1, 3, 4 or 5.")],
+    paper: Annotated[str, typer.Argument(metavar="PAPER", help="Number of the paper, 1 to 5.")],
     data: Annotated[
         Path, typer.Option(help="Manifest with path,sex,bone_age_months; for 1 and 3 also graded crops.")
     ],

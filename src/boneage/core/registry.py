@@ -19,6 +19,7 @@ RECIPES: dict[str, str] = {
     "hand_localisation": "boneage.recipes.hand_localisation.fit:train",
     "hand_regression": "boneage.recipes.hand_regression.fit:train",
     "radius_subgrades": "boneage.recipes.radius_subgrades.fit:train",
+    "region_clusters": "boneage.recipes.region_clusters.fit:train",
     "region_detection": "boneage.recipes.region_detection.fit:train",
 }
 """Recipe name -> "module:function" that trains it (needs the extra `train`)."""

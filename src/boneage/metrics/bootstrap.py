@@ -53,6 +53,20 @@ def median_absolute(samples: Values) -> Values:
     return np.asarray(np.median(np.abs(samples), axis=1))
 
 
+def rank_correlation(samples: Values) -> Values:
+    """Return Spearman's correlation of each resample's pairs (B, N, 2); nan where one of the two is constant.
+
+    It needs scipy, which comes with the extra `train`.
+    """
+    from scipy.stats import rankdata
+
+    ranks = rankdata(samples, axis=1)
+    ranks = ranks - ranks.mean(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        size = np.sqrt(np.square(ranks).sum(axis=1)).prod(axis=1)
+        return np.asarray(ranks.prod(axis=2).sum(axis=1) / size)
+
+
 def share_within(months: float) -> Statistic:
     """Return a statistic: the share of absolute values of at most `months`."""
 

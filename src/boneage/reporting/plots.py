@@ -1,13 +1,20 @@
-"""Figures of an evaluation as PNG files: agreement with the reference, and error by age."""
+"""Figures of an evaluation as PNG files: agreement with the reference, and error by age.
+
+Figures of several panels are begun here too, and what they show is checked here.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from boneage.core.errors import ConfigError
+from boneage.core.types import FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +23,12 @@ if TYPE_CHECKING:
 Ages = NDArray[np.float64]
 
 COLOURS = {"female": "#b3446c", "male": "#0b5f8a"}
-_PLAIN = "#3b4754"
+PLAIN = "#3b4754"
+"""Of lines and edges that belong to no series."""
+GRID = "#e4eaef"
+CHARACTERS_AN_INCH = 10.5
+"""Of a figure's title; a panel's letters are smaller."""
+_MOST_COLUMNS, _MOST_INCHES = 4, 16.0
 BAND_YEARS = 2
 """Width of an age band of `error_by_age_png`."""
 
@@ -44,7 +56,7 @@ def bland_altman_png(truth: Ages, prediction: Ages, sexes: Sequence[str], title:
         (bias - 1.96 * spread, "lower limit"),
         (bias + 1.96 * spread, "upper limit"),
     ):
-        axes.axhline(level, color=_PLAIN, linewidth=1.2, linestyle="-" if name == "bias" else "--")
+        axes.axhline(level, color=PLAIN, linewidth=1.2, linestyle="-" if name == "bias" else "--")
         axes.annotate(
             f"{name} {level:+.1f}",
             (1.0, level),
@@ -77,8 +89,8 @@ def error_by_age_png(truth: Ages, prediction: Ages, sexes: Sequence[str], title:
         widths=0.55,
         showfliers=False,
         patch_artist=True,
-        boxprops={"facecolor": "#e4eaef", "edgecolor": _PLAIN},
-        medianprops={"color": _PLAIN},
+        boxprops={"facecolor": GRID, "edgecolor": PLAIN},
+        medianprops={"color": PLAIN},
     )
     for sex, shift in (("female", -0.12), ("male", 0.12)):
         chosen = np.array([text == sex for text in sexes], dtype=bool)
@@ -112,7 +124,7 @@ def _figure(title: str) -> tuple[Figure, Axes]:
     axes = figure.add_subplot()
     axes.set_title(title, fontsize=11, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e4eaef")
+    axes.grid(axis="y", color=GRID)
     axes.set_axisbelow(True)
     return figure, axes
 
@@ -136,3 +148,97 @@ def png(figure: Figure) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()
+
+
+def titled_figure(width: float, height: float, title: str = "") -> Figure:
+    """Return a figure of its own with a title on the left, in as many lines as it needs.
+
+    Nothing of matplotlib's global state is touched.
+
+    Args:
+        width: in inches.
+        height: in inches, without the title, which is added.
+        title: shown above everything; "" for none.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    told = wrapped(title, CHARACTERS_AN_INCH * width)
+    tall = height + 0.25 * (1 + told.count("\n"))
+    figure = Figure(figsize=(width, tall), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(told, fontsize=11, x=0.01, ha="left")
+    return figure
+
+
+def panels_figure(
+    names: Collection[str], width: float, height: float, title: str = "", sharey: bool = False
+) -> tuple[Figure, dict[str, Axes]]:
+    """Return a figure with a panel a name, each name above its panel.
+
+    Args:
+        names: of the panels, once each; they fill rows from the left.
+        width: of a panel, in inches.
+        height: of a panel with its name and the labels of its axes, in inches.
+        title: shown above everything.
+        sharey: whether all panels have one vertical scale.
+    """
+    columns = min(len(names), _MOST_COLUMNS, max(1, int(_MOST_INCHES / width)))
+    rows = -(-len(names) // columns)
+    # The common label of the vertical axes needs room beside a single panel.
+    figure = titled_figure(width * columns + 0.4, height * rows, title)
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
+    for axes in panels[len(names) :]:
+        axes.set_visible(False)
+    for axes, name in zip(panels, names, strict=False):
+        axes.set_title(wrapped(name, 1.2 * CHARACTERS_AN_INCH * width), fontsize=9, loc="left")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+    return figure, dict(zip(names, panels, strict=False))
+
+
+def wrapped(text: str, characters: float) -> str:
+    """Return the text in lines of at most so many characters, `n = 123` and `sub-grade` unbroken."""
+    return fill(text.replace(" = ", "\u00a0=\u00a0"), max(1, int(characters)), break_on_hyphens=False)
+
+
+def finite(what: str, values: ArrayLike, *shape: int) -> Ages:
+    """Return the values as an array of that shape.
+
+    Args:
+        what: what they are called in the message, such as `ages (N,) of 'boys'`.
+        values: what is to be drawn.
+        shape: that they must have.
+
+    Raises:
+        ConfigError: another shape, no value at all, or one that is not finite.
+    """
+    found = np.asarray(values, dtype=np.float64)
+    if found.shape != shape or not found.size or not np.isfinite(found).all():
+        raise ConfigError(f"expected finite {what}, got shape {found.shape}; leave out hands without a value")
+    return found
+
+
+def expect_some(what: str, found: Collection[object], most: int = 100) -> None:
+    """Refuse what is empty, and more than a figure has room for or can tell apart.
+
+    Raises:
+        ConfigError: none, or more than `most`.
+    """
+    if not 0 < len(found) <= most:
+        raise ConfigError(f"expected 1 to {most} {what} to draw, got {len(found)}; choose what is compared")
+
+
+def expect_image(what: str, image: FloatArray) -> None:
+    """Refuse what is no image (H, W) in [0, 1].
+
+    Raises:
+        ConfigError: another number of axes, no pixel, or a value outside [0, 1] or not finite.
+    """
+    # A comparison with nan is false, so the range refuses what is not finite as well.
+    if image.ndim != 2 or image.size == 0 or not ((image >= 0) & (image <= 1)).all():
+        raise ConfigError(
+            f"expected an image (H, W) with finite values in [0, 1] for {what}, got shape {image.shape}; "
+            "take the crops before they are normalised for the network"
+        )

@@ -9,9 +9,8 @@ Source: paper 1, section IV, figures 4 to 8.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,16 +19,20 @@ from numpy.typing import ArrayLike, NDArray
 from boneage.core.errors import ConfigError
 from boneage.core.types import FloatArray
 from boneage.metrics.bootstrap import Interval, bootstrap_interval
-from boneage.reporting.plots import Ages, png
+from boneage.reporting.plots import (
+    GRID,
+    PLAIN,
+    Ages,
+    expect_image,
+    expect_some,
+    finite,
+    panels_figure,
+    png,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-_PLAIN = "#3b4754"
-_MOST_COLUMNS, _MOST_INCHES = 4, 16.0
-_CHARACTERS_AN_INCH = 10.5
-"""Of a title's letters; a panel's are smaller."""
 _LAYERS = 12
 """In which a panel's points are drawn; a label that is on top in each still hides little of the others."""
 _RARE = 0.05
@@ -38,10 +41,9 @@ _COLOURS = ("#0a3d62", "#e0a526", "#b9487d", "#8fb8d0", "#4c8c4a", "#111111", "#
 _POINTS = tuple(zip(_COLOURS, "o^sDvPX*", strict=True))
 _FACES = ("#dfe7ee", "#0b5f8a", "#e9a8c0", "#f3d58a", "#a9c4a4")
 _BARS: tuple[dict[str, Any], ...] = tuple(
-    {"facecolor": face, "hatch": hatch, "edgecolor": _PLAIN, "linewidth": 0.7}
+    {"facecolor": face, "hatch": hatch, "edgecolor": PLAIN, "linewidth": 0.7}
     for face, hatch in zip(_FACES, ("////", "", "....", "xxxx", "----"), strict=True)
 )
-_GRID = "#e4eaef"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,11 +73,11 @@ def clusters_png(panels: Mapping[str, ClusterPanel], title: str = "") -> bytes:
     points = {}
     for name, panel in panels.items():
         what = f"features (N, 2) of {name!r} for N = {len(panel.labels)} labels"
-        points[name] = _finite(what, panel.features, len(panel.labels), 2)
+        points[name] = finite(what, panel.features, len(panel.labels), 2)
     labels = _ordered(label for panel in panels.values() for label in panel.labels)
-    _expect_some("panels", panels)
-    _expect_some("labels", labels, len(_POINTS))
-    figure, axes_of = _figure(panels, 3.6, 3.9, title)
+    expect_some("panels", panels)
+    expect_some("labels", labels, len(_POINTS))
+    figure, axes_of = panels_figure(panels, 3.6, 3.9, title)
     for name, axes in axes_of.items():
         _draw_clusters(axes, points[name], np.array(panels[name].labels), labels)
     figure.supylabel("second feature", fontsize=9)
@@ -101,12 +103,12 @@ def distribution_png(counts: Mapping[str, Mapping[str, Mapping[str, int]]], titl
 
     series = list(dict.fromkeys(name for panel in counts.values() for name in panel))
     grades = _ordered(grade for panel in counts.values() for found in panel.values() for grade in found)
-    _expect_some("panels", counts)
-    _expect_some("series", series, len(_BARS))
-    _expect_some("grades", grades)
+    expect_some("panels", counts)
+    expect_some("series", series, len(_BARS))
+    expect_some("grades", grades)
     _check_counts(counts)
     width = max(3.2, 0.4 * len(grades) * (len(series) + 0.6))
-    figure, axes_of = _figure(counts, width, 3.8, title, sharey=True)
+    figure, axes_of = panels_figure(counts, width, 3.8, title, sharey=True)
     for panel, axes in axes_of.items():
         _draw_counts(axes, counts[panel], series, grades)
     figure.supylabel("hands", fontsize=9)
@@ -129,12 +131,12 @@ def ages_png(groups: Mapping[str, Mapping[str, ArrayLike]], title: str = "") -> 
         ConfigError: no panel or sub-grade, one without ages, or ages that are not finite (N,).
     """
     grades = _ordered(grade for found in groups.values() for grade in found)
-    _expect_some("panels", groups)
+    expect_some("panels", groups)
     ages = {}
     for panel, found in groups.items():
-        _expect_some(f"sub-grades of {panel!r}", found)
-        ages[panel] = {at: _finite(f"ages (N,) of {panel}, {at}", v, np.size(v)) for at, v in found.items()}
-    figure, axes_of = _figure(groups, max(2.6, 1.35 * len(grades) + 0.3), 4.6, title, sharey=True)
+        expect_some(f"sub-grades of {panel!r}", found)
+        ages[panel] = {at: finite(f"ages (N,) of {panel}, {at}", v, np.size(v)) for at, v in found.items()}
+    figure, axes_of = panels_figure(groups, max(2.6, 1.35 * len(grades) + 0.3), 4.6, title, sharey=True)
     for panel, axes in axes_of.items():
         _draw_ages(axes, ages[panel], grades)
     figure.supylabel("bone age (months)", fontsize=9)
@@ -153,52 +155,15 @@ def means_png(images: Mapping[str, FloatArray], title: str = "") -> bytes:
     Raises:
         ConfigError: no image, or one that is not a finite (H, W) in [0, 1].
     """
-    _expect_some("images", images)
+    expect_some("images", images)
     for label, image in images.items():
-        # A comparison with nan is false, so the range refuses what is not finite as well.
-        if image.ndim != 2 or image.size == 0 or not ((image >= 0) & (image <= 1)).all():
-            raise ConfigError(
-                f"expected an image (H, W) with finite values in [0, 1] for {label!r}, got shape "
-                f"{image.shape}; average the crops before they are normalised for the network"
-            )
+        expect_image(repr(label), image)
     tallest = max(image.shape[0] / image.shape[1] for image in images.values())
-    figure, axes_of = _figure(images, 2.0, float(np.clip(2.0 * tallest, 0.8, 5.0)) + 0.3, title)
+    figure, axes_of = panels_figure(images, 2.0, float(np.clip(2.0 * tallest, 0.8, 5.0)) + 0.3, title)
     for label, axes in axes_of.items():
         axes.imshow(images[label], cmap="gray", vmin=0.0, vmax=1.0)
         axes.set_axis_off()
     return png(figure)
-
-
-def _figure(
-    names: Collection[str], width: float, height: float, title: str, sharey: bool = False
-) -> tuple[Figure, dict[str, Axes]]:
-    """Return a figure of its own and a panel a name, each `width` x `height` inches, in rows."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    columns = min(len(names), _MOST_COLUMNS, max(1, int(_MOST_INCHES / width)))
-    rows = -(-len(names) // columns)
-    # The common label of the vertical axes needs room beside a single panel.
-    whole = width * columns + 0.4
-    told = _wrapped(title, _CHARACTERS_AN_INCH * whole)
-    tall = height * rows + 0.25 * (1 + told.count("\n"))
-    figure = Figure(figsize=(whole, tall), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(told, fontsize=11, x=0.01, ha="left")
-    panels = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
-    for axes in panels[len(names) :]:
-        axes.set_visible(False)
-    for axes, name in zip(panels, names, strict=False):
-        axes.set_title(_wrapped(name, 1.2 * _CHARACTERS_AN_INCH * width), fontsize=9, loc="left")
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=8)
-    return figure, dict(zip(names, panels, strict=False))
-
-
-def _wrapped(text: str, characters: float) -> str:
-    """Return the text in lines of at most so many characters, `n = 123` and `sub-grade` unbroken."""
-    return fill(text.replace(" = ", "\u00a0=\u00a0"), int(characters), break_on_hyphens=False)
 
 
 def _draw_clusters(axes: Axes, points: Ages, present: NDArray[np.str_], labels: Sequence[str]) -> None:
@@ -214,7 +179,7 @@ def _draw_clusters(axes: Axes, points: Ages, present: NDArray[np.str_], labels: 
         for label, colour, marker in shown:
             x, y = points[rows[present[rows] == label]].T
             axes.scatter(x, y, s=area, c=colour, marker=marker, edgecolors="white", linewidths=0.3)
-    axes.grid(color=_GRID)
+    axes.grid(color=GRID)
     axes.ticklabel_format(scilimits=(-3, 4))
     for axis in (axes.xaxis, axes.yaxis):
         axis.get_offset_text().set_fontsize(8)
@@ -240,7 +205,7 @@ def _draw_counts(
     axes.set_xlim(-0.6, len(grades) - 0.4)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(y=0.1)
-    axes.grid(axis="y", color=_GRID)
+    axes.grid(axis="y", color=GRID)
     axes.set_xlabel("grade", fontsize=9)
 
 
@@ -251,8 +216,8 @@ def _draw_ages(axes: Axes, ages: Mapping[str, Ages], grades: Sequence[str]) -> N
     for place, values in found.items():
         across = place - 0.25 + rng.uniform(-0.1, 0.1, len(values))
         axes.plot(across, values, ".", markersize=4, alpha=0.5, color="#7e93a3", markeredgewidth=0)
-    look: dict[str, Any] = {f"{part}props": {"color": _PLAIN} for part in ("median", "whisker", "cap")}
-    look |= {"boxprops": {"facecolor": _GRID, "edgecolor": _PLAIN}, "patch_artist": True, "showfliers": False}
+    look: dict[str, Any] = {f"{part}props": {"color": PLAIN} for part in ("median", "whisker", "cap")}
+    look |= {"boxprops": {"facecolor": GRID, "edgecolor": PLAIN}, "patch_artist": True, "showfliers": False}
     axes.boxplot(list(found.values()), positions=list(found), widths=0.2, manage_ticks=False, **look)
     means = [bootstrap_interval(values) for values in found.values()]
     middle, low, high = np.array([(mean.estimate, mean.low, mean.high) for mean in means]).T
@@ -263,7 +228,7 @@ def _draw_ages(axes: Axes, ages: Mapping[str, Ages], grades: Sequence[str]) -> N
     names = [f"{grade}\n{told.get(at, 'n = 0')}" for at, grade in enumerate(grades)]
     axes.set_xticks(range(len(grades)), names, fontsize=8)
     axes.set_xlim(-0.55, len(grades) - 0.45)
-    axes.grid(axis="y", color=_GRID)
+    axes.grid(axis="y", color=GRID)
     axes.set_xlabel("sub-grade, number of hands,\nmean age and its 95% interval", fontsize=9)
 
 
@@ -278,22 +243,10 @@ def _ordered(labels: Iterable[str]) -> list[str]:
     return sorted(dict.fromkeys(labels), key=lambda text: [int(part) for part in re.findall(r"\d+", text)])
 
 
-def _finite(what: str, values: ArrayLike, *shape: int) -> Ages:
-    found = np.asarray(values, dtype=np.float64)
-    if found.shape != shape or not found.size or not np.isfinite(found).all():
-        raise ConfigError(f"expected finite {what}, got shape {found.shape}; leave out hands without a value")
-    return found
-
-
 def _check_counts(counts: Mapping[str, Mapping[str, Mapping[str, int]]]) -> None:
     for panel, series in counts.items():
-        _expect_some(f"series of {panel!r}", series)
+        expect_some(f"series of {panel!r}", series)
         for name, found in series.items():
             # Of what is not finite, the remainder is nan, which is true.
             if wrong := {grade: count for grade, count in found.items() if count % 1 or count < 0}:
                 raise ConfigError(f"expected counts from 0 of {panel!r}, {name!r}, got {wrong}; count hands")
-
-
-def _expect_some(what: str, found: Collection[object], most: int = 100) -> None:
-    if not 0 < len(found) <= most:
-        raise ConfigError(f"expected 1 to {most} {what} to draw, got {len(found)}; choose what is compared")

@@ -12,11 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boneage.core.types import Sex
-from boneage.metrics.bootstrap import (
-    Interval,
-    Values,
-    bootstrap_interval,
-)
+from boneage.metrics.bootstrap import Interval, bootstrap_interval, rank_correlation
 from boneage.recipes.radius_subgrades.crops import RADIUS
 from boneage.recipes.radius_subgrades.evidence import rise
 from boneage.standards.scoring import standard
@@ -220,15 +216,4 @@ def _spearman(first: Floats, second: Floats) -> Interval | None:
     known = np.isfinite(first) & np.isfinite(second)
     if len(np.unique(first[known])) < 2 or len(np.unique(second[known])) < 2:
         return None
-    return bootstrap_interval(np.column_stack([first[known], second[known]]), _correlate)
-
-
-def _correlate(samples: Values) -> Values:
-    from scipy.stats import rankdata
-
-    ranks = rankdata(samples, axis=1)
-    ranks = ranks - ranks.mean(axis=1, keepdims=True)
-    first, second = ranks[..., 0], ranks[..., 1]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        size = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
-        return np.asarray((first * second).sum(axis=1) / size)
+    return bootstrap_interval(np.column_stack([first[known], second[known]]), rank_correlation)

@@ -1,0 +1,243 @@
+"""The figures of `reproduce`: paper 2's Figures 1, 3 and 6 to 10, and the coordinate of maturity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boneage.core.types import FloatArray, Sex
+from boneage.recipes.region_clusters.crops import REGIONS
+from boneage.recipes.region_clusters.groups import age_classes, class_edges
+from boneage.recipes.region_clusters.joining import complete, fit_join
+from boneage.recipes.region_clusters.reproduce import (
+    ALIGNED,
+    CCAE,
+    EVERY,
+    GROUP_COUNTS,
+    INTERVALS,
+    PAPER,
+    TITLES,
+    VAE,
+    balanced_share,
+)
+from boneage.recipes.region_clusters.results import group, held_out_positions, measure, order_of
+from boneage.recipes.region_clusters.tables import (
+    PRINTED_BEST,
+    Measurements,
+    class_names,
+)
+from boneage.recipes.region_clusters.views import STEPS, cut_view
+from boneage.reporting.cluster_plots import (
+    CoordinatePanel,
+    MapPanel,
+    Pair,
+    coordinate_png,
+    groups_png,
+    lines_png,
+    map_png,
+    pairs_png,
+    steps_png,
+)
+
+if TYPE_CHECKING:
+    from boneage.recipes.region_clusters.results import Sample
+
+SHOWN_REGIONS = ("2", "8", "17", "19", "16")
+"""Of Figure 3."""
+
+SIZES = (0.4, 0.6, 0.8, 1.0)
+"""Shares of the hands that Figure 8 and 9 are drawn for."""
+
+PAIRS = 6
+"""Most-confused pairs of Figure 10."""
+
+
+def write_figures(out: Path, measured: Measurements) -> None:
+    """Write every figure to a folder, whole or not at all."""
+    figures: dict[str, Callable[[Measurements], bytes]] = {
+        "figure_1_ages": _ages,
+        "figure_3_steps": _steps,
+        "figure_6_map": _map,
+        "figure_7_regions_same_hands": lambda own: _regions(own, held_out=False),
+        "figure_7_regions_held_out": lambda own: _regions(own, held_out=True),
+        "figure_8_sizes": _sizes,
+        "figure_9_maps": _maps,
+        "figure_10_confused": _confused,
+        "table_1_groups": _groups,
+        "coordinate": _coordinate,
+    }
+    for name, draw in figures.items():
+        partial = out / f"{name}.partial"
+        partial.write_bytes(draw(measured))
+        partial.replace(out / f"{name}.png")
+
+
+def _ages(measured: Measurements) -> bytes:
+    """Figure 1: how many hands of every age class each subset has."""
+    study = measured.study
+    edges = class_edges(study.recipe.groups)
+    counts = {
+        "": np.array(
+            [
+                np.bincount(age_classes(study.hands.ages[hands], edges), minlength=len(edges) - 1)
+                for hands in study.subsets.values()
+            ]
+        )
+    }
+    return groups_png(counts, class_names(edges), f"Hands by age class in months: {', '.join(study.subsets)}")
+
+
+def _steps(measured: Measurements) -> bytes:
+    """Figure 3: some regions of one hand, from the cut to what the encoder sees."""
+    config = measured.study.recipe.input
+    hand = _typical_hand(measured)
+    panels: dict[str, dict[str, FloatArray]] = {}
+    for region in SHOWN_REGIONS:
+        patch = measured.study.hands.patches(region)[hand]
+        view = cut_view(patch, config.side_of(region), None)
+        assert view is not None  # nothing is aligned
+        panels[f"region {region}"] = {"as cut": view}
+        for step in config.steps:
+            view = STEPS[step](view, config)
+            panels[f"region {region}"][step] = view
+    return steps_png(panels, "Preprocessing of key regions, step by step")
+
+
+def _typical_hand(measured: Measurements) -> int:
+    """Return the hand of median age among those that show all regions."""
+    hands = measured.study.hands
+    whole = np.flatnonzero(hands.seen.all(axis=1))
+    return int(whole[np.argsort(hands.ages[whole])[len(whole) // 2]])
+
+
+def _regions(measured: Measurements, held_out: bool) -> bytes:
+    """Figure 7: accuracy of single regions, a line an interval."""
+    series = {}
+    for interval in INTERVALS:
+        outcomes = {region: measured.single(CCAE, region, interval) for region in REGIONS}
+        series[f"{interval} months"] = {
+            region: (one.held_out if held_out else one.same).accuracy for region, one in outcomes.items()
+        }
+    how = "of held-out hands" if held_out else "read off the same hands"
+    return lines_png(
+        series, f"accuracy {how}", "key region", f"Single key regions, {TITLES[CCAE]}, 16 groups"
+    )
+
+
+def _sizes(measured: Measurements) -> bytes:
+    """Figure 8: accuracy by number of groups, a line a number of hands."""
+    study = measured.study
+    series = {}
+    for share in SIZES:
+        hands = balanced_share(study, share)
+        sample = study.samples[CCAE].take(hands)
+        own = {}
+        for count in GROUP_COUNTS:
+            config = replace(study.recipe.groups, count=count)
+            grouping = group(sample, study.recipe.join, config, study.recipe.schedule.seed)
+            own[f"{count}"] = measure(sample, grouping, config).same.accuracy
+        series[f"{int(hands.sum())} hands"] = own
+    told = f"Numbers of hands, {TITLES[CCAE]}, best combination of the paper"
+    return lines_png(
+        series,
+        "accuracy read off the same hands",
+        "groups",
+        told,
+        {"the paper, 960 hands": PRINTED_BEST / 100},
+    )
+
+
+def _map(measured: Measurements) -> bytes:
+    """Figure 6: t-SNE of the joined latent vectors, coloured by age."""
+    panels = {
+        TITLES[encoding]: _panel(measured.study.sample(encoding, PAPER), measured)
+        for encoding in (CCAE, VAE, ALIGNED)
+    }
+    return map_png(panels, "t-SNE of the paper's best combination")
+
+
+def _maps(measured: Measurements) -> bytes:
+    """Figure 9: the same of growing numbers of hands."""
+    panels = {}
+    for share in SIZES[1:]:
+        hands = balanced_share(measured.study, share)
+        panels[f"{int(hands.sum())} hands"] = _panel(measured.study.samples[CCAE].take(hands), measured)
+    return map_png(panels, f"t-SNE of growing numbers of hands, {TITLES[CCAE]}")
+
+
+def _panel(sample: Sample, measured: Measurements) -> MapPanel:
+    from sklearn.manifold import TSNE
+
+    recipe = measured.study.recipe
+    whole = sample.take(complete(sample.latents, recipe.join.regions))
+    values = fit_join(whole.latents, recipe.join)(whole.latents)
+    perplexity = min(30.0, (len(whole) - 1) / 3)
+    mapped = TSNE(perplexity=perplexity, init="pca", random_state=recipe.schedule.seed).fit_transform(values)
+    return MapPanel(np.asarray(mapped, dtype=np.float64), whole.ages)
+
+
+def _confused(measured: Measurements) -> bytes:
+    """Figure 10: pairs of hands of one group, nearest in latent space and of different classes."""
+    study = measured.study
+    sample = study.sample(CCAE, PAPER)
+    places = np.flatnonzero(study.subsets[PAPER])
+    outcome = measured.of(study.ways[CCAE]).same
+    values = fit_join(sample.latents, study.recipe.join)(sample.latents)
+    patches = study.hands.patches("16")
+    pairs = []
+    for first, second in _nearest_unlike(values, outcome.groups, outcome.classes, sample.ages):
+        left, right = (patches[places[at]].astype(np.float32) / np.float32(255) for at in (first, second))
+        told = " and ".join(f"{sample.ages[at]:.0f}" for at in (first, second))
+        pairs.append(Pair(left, right, f"bone ages of {told} months"))
+    return pairs_png(
+        pairs, f"Most confused pairs, {TITLES[CCAE]}: one group, nearest in latent space, region 16"
+    )
+
+
+def _nearest_unlike(
+    values: FloatArray, groups: NDArray[np.int64], classes: NDArray[np.int64], ages: NDArray[np.float64]
+) -> list[tuple[int, int]]:
+    """Return pairs of one group and different classes, nearest first, no hand twice.
+
+    Ages must differ by half a class at least, so that a pair is not just on both sides of a border.
+    """
+    gaps = np.square(values[:, None] - values[None]).sum(axis=2)
+    unlike = (groups[:, None] == groups) & (classes[:, None] != classes)
+    unlike &= np.abs(ages[:, None] - ages) >= INTERVALS[-1] / 2
+    gaps = np.where(unlike & np.isfinite(gaps) & np.triu(np.ones_like(unlike), 1), gaps, np.inf)
+    found: list[tuple[int, int]] = []
+    for flat in np.argsort(gaps, axis=None):
+        first, second = (int(at) for at in np.unravel_index(flat, gaps.shape))
+        if len(found) == PAIRS or np.isinf(gaps[first, second]):
+            break
+        if not {first, second} & {at for pair in found for at in pair}:
+            found.append((first, second))
+    return found
+
+
+def _groups(measured: Measurements) -> bytes:
+    """Table 1 as a picture."""
+    ways = {name: measured.study.ways[name] for name in (CCAE, "agreed_by_sex")}
+    counts = {way.title: measured.of(way).same.table for way in ways.values()}
+    names = class_names(class_edges(measured.study.recipe.groups))
+    return groups_png(counts, names, "Groups and the age classes in them, months; labels off the same hands")
+
+
+def _coordinate(measured: Measurements) -> bytes:
+    """The label-free coordinate of held-out hands against their bone age."""
+    study = measured.study
+    sample = study.sample(ALIGNED, EVERY)
+    positions = held_out_positions(sample, replace(study.recipe.join, regions=REGIONS))
+    order = order_of(positions, sample.ages, sample.sexes)
+    panels = {}
+    for name, sex, told in (("girls", Sex.FEMALE, order.girls), ("boys", Sex.MALE, order.boys)):
+        mine = np.array([own is sex for own in sample.sexes]) & np.isfinite(positions)
+        panels[name] = CoordinatePanel(
+            positions[mine].astype(np.float64), sample.ages[mine], f"Spearman {told}"
+        )
+    return coordinate_png(panels, f"What the regions of a hand agree on, no label used; {TITLES[ALIGNED]}")
