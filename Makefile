@@ -24,7 +24,7 @@ BENCH_FLAGS ?=
 WEIGHTS ?= ../shared/weights
 MARKED ?= ../shared/data
 RUNS ?= runs
-VERSION ?= 1.3.0
+VERSION ?= 1.4.0
 
 .PHONY: help demo test check format bench bundle wheel clean
 
@@ -85,8 +85,10 @@ bundle: $(VENV)/installed-dev ## train the shipped bundle anew (hours on two cor
 	$(BIN)/boneage train radius_subgrades --config shipped --data $(DATA)/labels.csv --out $(RUNS)/radius --resume \
 	  --finder $(RUNS)/finder --set scores.pretrained=$(WEIGHTS)/mobilenetv2_100.imagenet.timm_pad_same.safetensors \
 	  --set grades.table=$(RUNS)/grades/oof_grades.csv --set grades.given=rus_chn
+	$(BIN)/boneage train region_clusters --config shipped --data $(DATA)/labels.csv --out $(RUNS)/clusters --resume \
+	  --finder $(RUNS)/finder
 	$(BIN)/boneage bundle $(RUNS)/finder $(RUNS)/age --grades $(RUNS)/grades --intervals $(RUNS)/intervals \
-	  --radius-subgrades $(RUNS)/radius \
+	  --radius-subgrades $(RUNS)/radius --region-clusters $(RUNS)/clusters \
 	  --out src/boneage/bundles/standard --version $(VERSION) \
 	  --data '1,226 training radiographs of the RSNA Pediatric Bone Age Challenge 2017 (non-commercial research)'
 

@@ -16,13 +16,14 @@ from matplotlib.text import Text
 Drawn = Callable[[Callable[[], bytes]], Figure]
 
 
-def figures_of(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Drawn:
-    """Gives the figure that a function of the module turns into a picture by its `png`."""
+def figures_of(modules: tuple[ModuleType, ...], monkeypatch: pytest.MonkeyPatch) -> Drawn:
+    """Gives the figure that a function of the modules turns into a picture by its `png`."""
 
     def figure_of(draw: Callable[[], bytes]) -> Figure:
         found: list[Figure] = []
         with monkeypatch.context() as patch:
-            patch.setattr(module, "png", lambda figure: found.append(figure) or b"")
+            for module in modules:
+                patch.setattr(module, "png", lambda figure: found.append(figure) or b"")
             draw()
         return found[0]
 

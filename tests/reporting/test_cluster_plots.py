@@ -15,12 +15,14 @@ from matplotlib.figure import Figure
 from boneage.core.errors import ConfigError
 from boneage.metrics.bootstrap import Interval
 from boneage.reporting import cluster_plots as plots
-from boneage.reporting.cluster_plots import CoordinatePanel, MapPanel, Pair
+from boneage.reporting import image_plots as images
+from boneage.reporting.cluster_plots import CoordinatePanel, MapPanel
+from boneage.reporting.image_plots import Pair
 
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
-    return figures_of(plots, monkeypatch)
+    return figures_of((plots, images), monkeypatch)
 
 
 def image(seed: int = 0, shape: tuple[int, ...] = (24, 20)) -> np.ndarray:
@@ -78,10 +80,10 @@ PAPER = np.array(
 REFERENCE = {"paper, 16 groups": 0.7615, "paper, 64 groups": 0.7688, "all of one class, guessed": 0.41}
 
 DRAWN = {
-    "steps": lambda title="t", seed=0: plots.steps_png(
+    "steps": lambda title="t", seed=0: images.steps_png(
         {**steps(3, 2), "5": {step: image(seed) for step in steps(1, 2)["0 a carpal bone's region"]}}, title
     ),
-    "steps of one image": lambda title="t", seed=0: plots.steps_png({"5": {"as cut": image(seed)}}, title),
+    "steps of one image": lambda title="t", seed=0: images.steps_png({"5": {"as cut": image(seed)}}, title),
     "lines": lambda title="t", seed=0: plots.lines_png(
         by_region(4, 19, seed),
         "share of the hands that are in their group's dominating class",
@@ -112,11 +114,11 @@ DRAWN = {
         [f"{12 * n} to {12 * n + 11}" for n in range(16)],
         title,
     ),
-    "pairs": lambda title="t", seed=0: plots.pairs_png(
+    "pairs": lambda title="t", seed=0: images.pairs_png(
         [Pair(image(seed), image(n), f"boy, 120 months, and girl, 168 months: {n} apart") for n in range(5)],
         title,
     ),
-    "a pair of unlike shapes": lambda title="t", seed=0: plots.pairs_png(
+    "a pair of unlike shapes": lambda title="t", seed=0: images.pairs_png(
         [Pair(image(seed, (40, 16)), image(1, (10, 30)), "first line\nsecond line")], title
     ),
     "coordinate": lambda title="t", seed=0: plots.coordinate_png(
@@ -163,7 +165,7 @@ def luminance(colour: object) -> float:
 
 def test_steps_stand_in_columns_and_regions_in_rows(drawn: Drawn) -> None:
     given = {"1": {"cut": image(0), "equal": image(1)}, "19": {"cut": image(2), "equal": image(3)}}
-    found = panels(drawn(lambda: plots.steps_png(given)))
+    found = panels(drawn(lambda: images.steps_png(given)))
     assert [axes.get_title() for axes in found] == ["cut", "equal", "", ""]
     assert [axes.get_ylabel() for axes in found] == ["1", "", "19", ""]
     for axes, expected in zip(found, (part for row in given.values() for part in row.values()), strict=True):
@@ -173,7 +175,7 @@ def test_steps_stand_in_columns_and_regions_in_rows(drawn: Drawn) -> None:
 
 def test_a_figure_of_steps_grows_with_rows_columns_and_tall_images(drawn: Drawn) -> None:
     def size(*given: object) -> tuple[float, float]:
-        return inches(drawn(lambda: plots.steps_png(steps(*given))))
+        return inches(drawn(lambda: images.steps_png(steps(*given))))
 
     (width, height), (same, tall), (wide, flat) = size(2, 2), size(19, 2), size(2, 5)
     assert same == width and wide == pytest.approx(width + 3 * 1.5)
@@ -371,7 +373,7 @@ def test_pairs_are_numbered_and_shown_unchanged_side_by_side(drawn: Drawn) -> No
         Pair(image(0), image(1), "boy and girl"),
         Pair(image(2, (40, 20)), image(3, (20, 20)), "two\nlines"),
     ]
-    found = panels(drawn(lambda: plots.pairs_png(pairs)))
+    found = panels(drawn(lambda: images.pairs_png(pairs)))
     assert [axes.get_title("left") for axes in found] == ["1", "2"]
     assert [axes.get_xlabel() for axes in found] == ["boy and girl", "two\nlines"]
     for axes, pair in zip(found, pairs, strict=True):
@@ -386,7 +388,7 @@ def test_pairs_are_numbered_and_shown_unchanged_side_by_side(drawn: Drawn) -> No
 
 def test_a_figure_of_pairs_grows_with_the_captions_lines(drawn: Drawn) -> None:
     one, three = (
-        inches(drawn(lambda c=caption: plots.pairs_png([Pair(image(), image(), c)])))
+        inches(drawn(lambda c=caption: images.pairs_png([Pair(image(), image(), c)])))
         for caption in ("a", "a\nb\nc")
     )
     assert three[1] > one[1] + 0.3
@@ -434,14 +436,14 @@ POINTS = [[0.0, 1.0], [1.0, 0.0]]
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
-        (lambda: plots.steps_png({}), "1 to 100 regions to draw, got 0"),
-        (lambda: plots.steps_png({"1": {}}), "1 to 12 steps to draw, got 0"),
+        (lambda: images.steps_png({}), "1 to 100 regions to draw, got 0"),
+        (lambda: images.steps_png({"1": {}}), "1 to 12 steps to draw, got 0"),
         (
-            lambda: plots.steps_png({"1": {"cut": image()}, "2": {"blurred": image()}}),
+            lambda: images.steps_png({"1": {"cut": image()}, "2": {"blurred": image()}}),
             r"steps \['cut'\] of '2', got \['blurred'\]",
         ),
-        (lambda: plots.steps_png({"1": {"cut": image(shape=(3, 4, 4))}}), r"'1', 'cut', got shape \(3, 4, 4"),
-        (lambda: plots.steps_png({"1": {"cut": image() * np.float32(2)}}), r"in \[0, 1\] for '1', 'cut'"),
+        (lambda: images.steps_png({"1": {"cut": image(shape=(3, 4, 4))}}), r"'cut', got shape \(3, 4, 4"),
+        (lambda: images.steps_png({"1": {"cut": image() * np.float32(2)}}), r"in \[0, 1\] for '1', 'cut'"),
         (lambda: plots.lines_png({}, "a", "b"), "1 to 8 series to draw, got 0"),
         (lambda: plots.lines_png(by_region(9, 1), "a", "b"), "series to draw, got 9"),
         (lambda: plots.lines_png({"x": {"1": 0.5}, "y": {}}, "a", "b"), "values of 'y' to draw, got 0"),
@@ -471,10 +473,10 @@ POINTS = [[0.0, 1.0], [1.0, 0.0]]
         (lambda: plots.groups_png({"a": PAPER * np.nan}, CLASSES), "counts .* from 0 of 'a'"),
         (lambda: plots.groups_png({"a": PAPER * 0}, CLASSES), "a hand at least in 'a', got none"),
         (lambda: plots.groups_png({"a": PAPER[:0]}, CLASSES), "a hand at least in 'a', got none"),
-        (lambda: plots.pairs_png([]), "1 to 100 pairs to draw, got 0"),
-        (lambda: plots.pairs_png([Pair(image(), image() + 1, "")]), "for the right of pair 1"),
+        (lambda: images.pairs_png([]), "1 to 100 pairs to draw, got 0"),
+        (lambda: images.pairs_png([Pair(image(), image() + 1, "")]), "for the right of pair 1"),
         (
-            lambda: plots.pairs_png([Pair(image(), image(), ""), Pair(image(shape=(0, 4)), image(), "")]),
+            lambda: images.pairs_png([Pair(image(), image(), ""), Pair(image(shape=(0, 4)), image(), "")]),
             r"for the left of pair 2, got shape \(0, 4\)",
         ),
         (lambda: plots.coordinate_png({}), "panels to draw, got 0"),

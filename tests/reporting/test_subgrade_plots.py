@@ -19,7 +19,7 @@ FIRST, THIRD = (98, 61, 10), (125, 72, 185)  # of the first and the third label,
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
-    return figures_of(plots, monkeypatch)
+    return figures_of((plots,), monkeypatch)
 
 
 def ink(file: bytes, colour: tuple[int, int, int]) -> np.ndarray:

@@ -48,7 +48,7 @@ class SameConv2d(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the convolved images."""
         before, after = _margins(self.kernel, self.stride)
-        if self.stride == 1 or self.kernel < PHASES_FROM:
+        if not _by_phases(self.kernel, self.stride):
             padded = functional.pad(images, (before, after, before, after))
             return functional.conv2d(padded, self.weight, self.bias, self.stride)
         rest = -self.kernel % self.stride
@@ -74,7 +74,7 @@ class SameDeconv2d(nn.Module):
         """Return the images grown by the stride."""
         before, _ = _margins(self.kernel, self.stride)
         height, width = (side * self.stride for side in images.shape[2:])
-        if self.stride == 1 or self.kernel < PHASES_FROM:
+        if not _by_phases(self.kernel, self.stride):
             grown = functional.conv_transpose2d(images, self.weight, None, self.stride)
         else:
             rest = -self.kernel % self.stride
@@ -173,6 +173,11 @@ def variational_loss(
     """
     divergence = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(dim=1).mean()
     return (reconstructed - views).square().mean() + weight * divergence / views[0].numel()
+
+
+def _by_phases(kernel: int, stride: int) -> bool:
+    """Return whether the phases pay; pixels between kernels that are shorter than the stride have no phase."""
+    return stride > 1 and kernel >= max(PHASES_FROM, stride)
 
 
 def _margins(kernel: int, stride: int) -> tuple[int, int]:

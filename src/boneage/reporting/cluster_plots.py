@@ -1,32 +1,32 @@
-"""Figures of unsupervised age groups: steps, accuracies, maps, groups, confused pairs, and a coordinate.
+"""Figures of unsupervised age groups: accuracies, maps, groups, and a coordinate.
 
 Series differ in marker, hatch or line style besides colour, and shades of age rise in lightness, so that all
 can be told apart in black and white.
 
-Source: paper 2, figures 3 and 6 to 10, and table 1.
+Source: paper 2, figures 6 to 9, and table 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boneage.core.errors import ConfigError
-from boneage.core.types import FloatArray
 from boneage.metrics.bootstrap import Interval
 from boneage.reporting.plots import (
     CHARACTERS_AN_INCH,
     GRID,
     PLAIN,
     Ages,
-    expect_image,
+    bare,
     expect_some,
     finite,
+    lines_height,
     panels_figure,
     png,
     titled_figure,
@@ -62,9 +62,6 @@ _DARK = 0.45
 """Luminance of a shade below which the hatch on it is white."""
 _AGES = "viridis"
 """Its lightness rises evenly, so that it is as readable in grey."""
-_FRAME: dict[str, Any] = {"edgecolor": "#9fb3c2", "linewidth": 0.6}
-_GAP = 0.03
-"""Between the images of a pair, as a share of their height."""
 _CORNER = (0.5, 0.25)
 """Width and height, as shares of a panel, of the corner that a note of a coordinate lies in."""
 _WINDOW = 0.1
@@ -81,55 +78,12 @@ class MapPanel:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pair:
-    """Two hands or regions, each (H, W) in [0, 1], and what is told of them."""
-
-    left: FloatArray
-    right: FloatArray
-    caption: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class CoordinatePanel:
     """Every hand's coordinate, (N,), its bone age in months, (N,), and a note, such as `Spearman 0.93`."""
 
     position: ArrayLike
     ages: ArrayLike
     note: str = ""
-
-
-def steps_png(images: Mapping[str, Mapping[str, FloatArray]], title: str = "") -> bytes:
-    """Return a row a key region and a column a step of its preparation, the steps named above the first row.
-
-    Args:
-        images: region, such as `19 carpal bones` -> step, such as `equalised` -> image, (H, W) in [0, 1].
-        title: shown above the figure.
-
-    Source: paper 2, figure 3.
-
-    Raises:
-        ConfigError: no region or step, a region with other steps than the first, or an image that is not a
-            finite (H, W) in [0, 1].
-    """
-    steps = _checked_steps(images)
-    side, names = 1.5, [wrapped(region, 16) for region in images]
-    tallest = [max(i.shape[0] / i.shape[1] for i in found.values()) for found in images.values()]
-    heights = np.clip(side * np.array(tallest), 0.5, 2 * side)
-    margin = 0.3 + max(len(line) for name in names for line in name.split("\n")) / CHARACTERS_AN_INCH
-    headers = [wrapped(step, 1.1 * CHARACTERS_AN_INCH * side) for step in steps]
-    figure = titled_figure(
-        side * len(steps) + margin, float((heights + 0.1).sum()) + _lines_height(headers), title
-    )
-    figure.set_layout_engine("constrained", hspace=0.01, wspace=0.01)
-    rows = figure.subplots(len(images), len(steps), squeeze=False, height_ratios=heights.tolist())
-    for axes, (found, step) in zip(rows.ravel(), product(images.values(), steps), strict=True):
-        axes.imshow(found[step], cmap="gray", vmin=0.0, vmax=1.0)
-        _bare(axes)
-    for axes, header in zip(rows[0], headers, strict=True):
-        axes.set_title(header, fontsize=9)
-    for axes, name in zip(rows[:, 0], names, strict=True):
-        axes.set_ylabel(name, fontsize=9, rotation=0, ha="right", va="center")
-    return png(figure)
 
 
 def lines_png(
@@ -168,7 +122,7 @@ def lines_png(
     # A place has room for its name, and for the bars of all series side by side.
     slot = max(3.4 / len(places), 0.38, (widest + 1) / _SMALL, 0.11 * len(series) if barred else 0.0)
     width = slot * len(places) + 0.8 + (2.3 if levels else 0.0)
-    figure = titled_figure(width, 3.6 + _legend_height(series, width) + _lines_height(names), title)
+    figure = titled_figure(width, 3.6 + _legend_height(series, width) + lines_height(names), title)
     axes = figure.add_subplot()
     _draw_lines(axes, bounds, min(0.6, 0.15 * len(series) / slot) if barred else 0.0)
     axes.set_xticks(range(len(places)), names, fontsize=8)
@@ -254,39 +208,6 @@ def groups_png(counts: Mapping[str, Counts], classes: Sequence[str], title: str 
     return png(figure)
 
 
-def pairs_png(pairs: Sequence[Pair], title: str = "") -> bytes:
-    """Return the pairs in rows, numbered, the images of each side by side and as high, its caption beneath.
-
-    Args:
-        pairs: what is shown.
-        title: shown above the figure.
-
-    Source: paper 2, figure 10.
-
-    Raises:
-        ConfigError: no pair, or an image that is not a finite (H, W) in [0, 1].
-    """
-    expect_some("pairs", pairs)
-    for number, pair in enumerate(pairs, start=1):
-        expect_image(f"the left of pair {number}", pair.left)
-        expect_image(f"the right of pair {number}", pair.right)
-    width = 3.8
-    captions = [
-        "\n".join(wrapped(line, 1.15 * CHARACTERS_AN_INCH * width) for line in pair.caption.split("\n"))
-        for pair in pairs
-    ]
-    spans = [sum(image.shape[1] / image.shape[0] for image in (pair.left, pair.right)) for pair in pairs]
-    height = float(np.clip(width / min(spans), 0.8, 3.4)) + 0.4 + _lines_height(captions)
-    numbers = [str(number + 1) for number in range(len(pairs))]
-    figure, axes_of = panels_figure(numbers, width, height, title)
-    # Wider than the gap within a pair.
-    figure.set_layout_engine("constrained", wspace=0.08)
-    for axes, pair, caption in zip(axes_of.values(), pairs, captions, strict=True):
-        _draw_pair(axes, pair)
-        axes.set_xlabel(caption, fontsize=9, loc="left")
-    return png(figure)
-
-
 def coordinate_png(panels: Mapping[str, CoordinatePanel], title: str = "") -> bytes:
     """Return a panel a coordinate: bone age in years against it, a point a hand, with their running median.
 
@@ -312,32 +233,6 @@ def coordinate_png(panels: Mapping[str, CoordinatePanel], title: str = "") -> by
     return png(figure)
 
 
-def _checked_steps(images: Mapping[str, Mapping[str, FloatArray]]) -> list[str]:
-    """Return the names of the steps, which all regions have."""
-    expect_some("regions", images)
-    steps = list(next(iter(images.values())))
-    expect_some("steps", steps, 12)
-    for region, found in images.items():
-        if list(found) != steps:
-            told = f"expected steps {steps} of {region!r}, got {list(found)}"
-            raise ConfigError(f"{told}; show the same steps of every region")
-        for step, image in found.items():
-            expect_image(f"{region!r}, {step!r}", image)
-    return steps
-
-
-def _bare(axes: Axes) -> None:
-    """Leave an image nothing but a thin frame, by which a white one can be told from the page."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set(visible=True, **_FRAME)
-
-
-def _lines_height(texts: Sequence[str]) -> float:
-    """Return the height in inches of the text with the most lines."""
-    return 0.17 * max(1 + text.count("\n") for text in texts)
-
-
 def _legend_names(names: Collection[str], width: float) -> list[str]:
     return [wrapped(name, width * _SMALL - _SAMPLE) for name in names]
 
@@ -350,7 +245,7 @@ def _legend_columns(names: Sequence[str], width: float) -> int:
 def _legend_height(names: Collection[str], width: float) -> float:
     told = _legend_names(names, width)
     rows = -(-len(told) // _legend_columns(told, width))
-    return rows * (0.04 + _lines_height(told))
+    return rows * (0.04 + lines_height(told))
 
 
 def _legend(figure: Figure, handles: Sequence[Any], names: Collection[str], width: float) -> None:
@@ -445,7 +340,7 @@ def _draw_map(axes: Axes, points: Ages, years: Ages, shades: ScalarMappable) -> 
     look: dict[str, Any] = {"cmap": shades.cmap, "norm": shades.norm, "edgecolors": PLAIN, "linewidths": 0.25}
     axes.scatter(x, y, s=area, c=years[mixed], **look)
     axes.set_aspect("equal", adjustable="datalim")
-    _bare(axes)
+    bare(axes)
     axes.set_xlabel(f"n = {len(points)}", fontsize=8)
 
 
@@ -498,21 +393,6 @@ def _draw_groups(axes: Axes, table: Counts, looks: Sequence[dict[str, Any]], mos
     axes.grid(axis="x", color=GRID)
     share = f"{modes.sum() / table.sum():.1%} of {table.sum()} in their group's dominating class"
     axes.set_xlabel(f"hands, {share}", fontsize=9)
-
-
-def _draw_pair(axes: Axes, pair: Pair) -> None:
-    """Draw both images one unit high, in thin frames, with a gap between them."""
-    from matplotlib.patches import Rectangle
-
-    left, right = (image.shape[1] / image.shape[0] for image in (pair.left, pair.right))
-    for image, start, wide in ((pair.left, 0.0, left), (pair.right, left + _GAP, right)):
-        axes.imshow(image, cmap="gray", vmin=0.0, vmax=1.0, extent=(start, start + wide, 0.0, 1.0))
-        axes.add_patch(Rectangle((start, 0.0), wide, 1.0, fill=False, clip_on=False, **_FRAME))
-    axes.set(xlim=(0.0, left + _GAP + right), ylim=(0.0, 1.0))
-    axes.set_anchor("NW")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_visible(False)
 
 
 def _draw_coordinate(axes: Axes, position: Ages, years: Ages, note: str) -> None:

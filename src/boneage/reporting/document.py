@@ -12,6 +12,7 @@ from boneage.reporting import overlay
 from boneage.reporting.age_scale import age_scale, interval_chart
 from boneage.reporting.growth import growth_lines
 from boneage.reporting.markup import embedded, table
+from boneage.reporting.neighbours_section import neighbours_section
 from boneage.reporting.radius_section import radius_section
 from boneage.reporting.tabular import Failure, percentage, plain, years_and_months
 from boneage.standards.names import TW3_STAGES, Bone
@@ -65,6 +66,7 @@ def article(assessment: Assessment, image: FloatArray, saliency: FloatArray | No
             _pictures(assessment, image, saliency),
             *_scores(assessment, image),
             *radius_section(assessment),
+            *neighbours_section(assessment),
             *_growth(assessment),
             _provenance(assessment),
             "</article>",

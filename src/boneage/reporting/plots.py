@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Collection, Sequence
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +25,9 @@ Ages = NDArray[np.float64]
 COLOURS = {"female": "#b3446c", "male": "#0b5f8a"}
 PLAIN = "#3b4754"
 """Of lines and edges that belong to no series."""
+FRAME: dict[str, Any] = {"edgecolor": "#9fb3c2", "linewidth": 0.6}
+"""Of an image's edge, by which a white one can be told from the page."""
+
 GRID = "#e4eaef"
 CHARACTERS_AN_INCH = 10.5
 """Of a figure's title; a panel's letters are smaller."""
@@ -242,3 +245,15 @@ def expect_image(what: str, image: FloatArray) -> None:
             f"expected an image (H, W) with finite values in [0, 1] for {what}, got shape {image.shape}; "
             "take the crops before they are normalised for the network"
         )
+
+
+def bare(axes: Axes) -> None:
+    """Leave an image nothing but a thin frame, by which a white one can be told from the page."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set(visible=True, **FRAME)
+
+
+def lines_height(texts: Sequence[str]) -> float:
+    """Return the height in inches of the text with the most lines."""
+    return 0.17 * max(1 + text.count("\n") for text in texts)

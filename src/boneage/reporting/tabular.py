@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 
 from boneage.core.errors import BoneAgeError, InputError
-from boneage.core.types import AgeDistribution, Assessment, Hand, Notice, Point, RadiusSubgrade, Region
+from boneage.core.types import (
+    PERCENTILES,
+    AgeDistribution,
+    Assessment,
+    Hand,
+    HandGroup,
+    Neighbours,
+    Notice,
+    Point,
+    RadiusSubgrade,
+    Region,
+)
 
 WORTH_NAMING = 0.05
 """Probability from which on an age interval is named."""
@@ -91,6 +103,7 @@ def assessment_record(assessment: Assessment) -> dict[str, Any]:
         "hand": _hand(assessment.hand),
         "regions": [_region(region) for region in assessment.regions],
         "radius_subgrade": _subgrade(assessment.radius_subgrade),
+        "neighbours": _neighbours(assessment.neighbours),
         "scores": _rounded(plain(assessment.scores)),
         "growth": _rounded(plain(assessment.growth)),
         "warnings": [_notice(notice) for notice in assessment.warnings],
@@ -115,6 +128,7 @@ def failure_record(failure: Failure) -> dict[str, Any]:
         "hand": None,
         "regions": [],
         "radius_subgrade": None,
+        "neighbours": None,
         "scores": {},
         "growth": {},
         "warnings": [],
@@ -188,6 +202,42 @@ def _subgrade(radius: RadiusSubgrade | None) -> dict[str, Any] | None:
         "name": radius.name,
         "score": _number(radius.score),
         "position": {pair: _number(way) for pair, way in radius.position.items()},
+    }
+
+
+def _neighbours(near: Neighbours | None) -> dict[str, Any] | None:
+    if near is None:
+        return None
+    typical = near.typical
+    return {
+        "group": None if near.group is None else _group(near.group),
+        "typical": None
+        if typical is None
+        else {
+            "mean_months": _number(typical.mean_months),
+            "sd_months": _number(typical.sd_months),
+            "hands": typical.hands,
+        },
+        "regions": list(near.regions),
+        "masked": list(near.masked),
+    }
+
+
+def _group(group: HandGroup) -> dict[str, Any]:
+    percentiles = zip(PERCENTILES, group.percentiles_months, strict=bool(group.percentiles_months))
+    classes = zip(pairwise(group.edges_months), group.classes, strict=True)
+    return {
+        "number": group.number,
+        "of": group.count,
+        "sex": None if group.sex is None else str(group.sex),
+        "hands": group.hands,
+        "mean_months": _number(group.mean_months),
+        "sd_months": _number(group.sd_months),
+        "percentiles_months": {str(share): _number(age) for share, age in percentiles},
+        "age_classes": [
+            {"from_months": _number(low), "to_months": _number(high), "hands": hands}
+            for (low, high), hands in classes
+        ],
     }
 
 

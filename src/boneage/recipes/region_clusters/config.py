@@ -150,6 +150,8 @@ class ScheduleConfig:
                 raise ConfigError(f"schedule.{name} must be 1 or more, not {getattr(self, name)}")
         if self.folds < 2:
             raise ConfigError(f"schedule.folds must be 2 or more, not {self.folds}")
+        if not self.learning_rate > 0:  # NaN is no larger either
+            raise ConfigError(f"schedule.learning_rate must be above 0, not {self.learning_rate}")
 
 
 @dataclass(frozen=True)

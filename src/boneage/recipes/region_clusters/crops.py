@@ -10,7 +10,6 @@ import csv
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -71,18 +70,14 @@ class HandRegions:
 
     def patches(self, region: str) -> Patches:
         """Return the patches (N, P, P) of one region; those of hands that do not show it mean nothing."""
-        return np.asarray(_opened(self.folder / f"{region}.npy")[self.places])
+        stored = np.load(self.folder / f"{region}.npy", mmap_mode="r")
+        return np.asarray(stored[self.places])
 
     def take(self, wanted: NDArray[np.bool_] | NDArray[np.int64]) -> HandRegions:
         """Return the hands chosen, by (N,) truth values or by their places."""
         chosen = np.arange(len(self))[wanted]
         rows = tuple(self.rows[index] for index in chosen)
         return replace(self, rows=rows, seen=self.seen[chosen], places=self.places[chosen])
-
-
-@lru_cache(maxsize=1)
-def _opened(file: Path) -> Patches:
-    return np.asarray(np.load(file, mmap_mode="r"))
 
 
 def patches_of(radiograph: Radiograph, hand: Hand) -> tuple[Patches, NDArray[np.bool_]]:
@@ -116,6 +111,14 @@ def read_regions(
     if missing := [name for name in kept if name not in by_id]:
         raise ConfigError(
             f"{folder} is of another manifest (it has {missing[0]!r}): begin with another --out"
+        )
+    if len(kept) < len(by_id):
+        logger.warning(
+            "%d of %d images have no key regions: no hand was found in them, or they were not in the manifest "
+            "when %s was cut; for new ones, begin with another --out",
+            len(by_id) - len(kept),
+            len(by_id),
+            folder,
         )
     return HandRegions(tuple(by_id[name] for name in kept), seen, folder, np.arange(len(kept)))
 

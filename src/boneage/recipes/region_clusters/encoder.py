@@ -15,6 +15,7 @@ Arrays = Mapping[str, NDArray[np.generic]]
 CENTRE = 0.5
 """Grey that is taken from views before they are convolved, so that no kernel sees their mean alone."""
 
+_OF_A_LAYER = ("weight", "bias", "form")
 _AT_ONCE = 32
 """Views that are encoded together; their unfolded pixels take about 30 MB."""
 
@@ -99,7 +100,7 @@ class Encoder:
         """
         if "mean" in arrays:
             return cls((), _floats(arrays["mean"]), _floats(arrays["components"]))
-        count = sum(name.startswith("weight") for name in arrays)
+        count = max(1, *(sum(name.startswith(kind) for name in arrays) for kind in _OF_A_LAYER))
         forms = [tuple(map(int, arrays[f"form{index}"])) for index in range(count)]
         return cls(
             tuple(

@@ -1,4 +1,4 @@
-"""The figures of `reproduce`: paper 2's Figures 1, 3 and 6 to 10, and the coordinate of maturity."""
+"""The figures of `reproduce`: paper 2's Figures 3 and 6 to 10, and the coordinate of maturity."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from boneage.core.types import FloatArray, Sex
 from boneage.recipes.region_clusters.crops import REGIONS
-from boneage.recipes.region_clusters.groups import age_classes, class_edges
+from boneage.recipes.region_clusters.groups import class_edges
 from boneage.recipes.region_clusters.joining import complete, fit_join
 from boneage.recipes.region_clusters.reproduce import (
     ALIGNED,
@@ -35,14 +35,12 @@ from boneage.recipes.region_clusters.views import STEPS, cut_view
 from boneage.reporting.cluster_plots import (
     CoordinatePanel,
     MapPanel,
-    Pair,
     coordinate_png,
     groups_png,
     lines_png,
     map_png,
-    pairs_png,
-    steps_png,
 )
+from boneage.reporting.image_plots import Pair, pairs_png, steps_png
 
 if TYPE_CHECKING:
     from boneage.recipes.region_clusters.results import Sample
@@ -60,7 +58,6 @@ PAIRS = 6
 def write_figures(out: Path, measured: Measurements) -> None:
     """Write every figure to a folder, whole or not at all."""
     figures: dict[str, Callable[[Measurements], bytes]] = {
-        "figure_1_ages": _ages,
         "figure_3_steps": _steps,
         "figure_6_map": _map,
         "figure_7_regions_same_hands": lambda own: _regions(own, held_out=False),
@@ -75,21 +72,6 @@ def write_figures(out: Path, measured: Measurements) -> None:
         partial = out / f"{name}.partial"
         partial.write_bytes(draw(measured))
         partial.replace(out / f"{name}.png")
-
-
-def _ages(measured: Measurements) -> bytes:
-    """Figure 1: how many hands of every age class each subset has."""
-    study = measured.study
-    edges = class_edges(study.recipe.groups)
-    counts = {
-        "": np.array(
-            [
-                np.bincount(age_classes(study.hands.ages[hands], edges), minlength=len(edges) - 1)
-                for hands in study.subsets.values()
-            ]
-        )
-    }
-    return groups_png(counts, class_names(edges), f"Hands by age class in months: {', '.join(study.subsets)}")
 
 
 def _steps(measured: Measurements) -> bytes:
@@ -192,8 +174,8 @@ def _confused(measured: Measurements) -> bytes:
     pairs = []
     for first, second in _nearest_unlike(values, outcome.groups, outcome.classes, sample.ages):
         left, right = (patches[places[at]].astype(np.float32) / np.float32(255) for at in (first, second))
-        told = " and ".join(f"{sample.ages[at]:.0f}" for at in (first, second))
-        pairs.append(Pair(left, right, f"bone ages of {told} months"))
+        told = " and ".join(f"{sample.sexes[at]}, {sample.ages[at]:.0f}" for at in (first, second))
+        pairs.append(Pair(left, right, f"{told} months"))
     return pairs_png(
         pairs, f"Most confused pairs, {TITLES[CCAE]}: one group, nearest in latent space, region 16"
     )

@@ -45,8 +45,10 @@ class Groups:
             sexes: (N,) of the hands.
         """
         there = np.isfinite(values)
-        gaps = np.where(there[:, None], values[:, None] - self.centroids[None], 0.0)
-        distances = np.square(gaps).sum(axis=2)
+        known = np.where(there, values, 0).astype(np.float64)
+        centroids = self.centroids.astype(np.float64)
+        distances = np.square(known).sum(axis=1)[:, None] - 2 * known @ centroids.T
+        distances += there.astype(np.float64) @ np.square(centroids).T
         distances[~self._open_to(sexes)] = np.inf
         distances[~there.any(axis=1)] = np.inf
         found = distances.argmin(axis=1)
@@ -97,6 +99,7 @@ def fit_groups(values: FloatArray, sexes: Sequence[Sex | None], config: GroupsCo
 
 def _centroids(values: FloatArray, count: int, starts: int, seed: int, sex: Sex | None) -> FloatArray:
     from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
 
     different = len(np.unique(values, axis=0))
     if different < count:
@@ -105,7 +108,8 @@ def _centroids(values: FloatArray, count: int, starts: int, seed: int, sex: Sex 
             f"{different} different hands{whose} cannot be sorted into {count} groups: give more hands, or a "
             "smaller groups.count"
         )
-    found = KMeans(count, n_init=starts, random_state=seed).fit(values)
+    with threadpool_limits(1):  # some hundred hands are grouped sooner than threads are shared out
+        found = KMeans(count, n_init=starts, random_state=seed).fit(values.astype(np.float64))
     return np.asarray(found.cluster_centers_, dtype=np.float32)
 
 

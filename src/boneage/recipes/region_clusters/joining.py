@@ -126,12 +126,23 @@ def fit_agreement(latents: Latents, regions: Sequence[str], directions: int, rid
         raise ConfigError(
             f"join.agreement of {directions} is more than the {min(joined.shape)} directions there are"
         )
-    _, _, found = np.linalg.svd(joined, full_matrices=False)
+    found = _leading(joined, directions)
     borders = np.cumsum([part.shape[1] for part in whitened])[:-1]
-    shares = np.split(found[:directions].T, borders)
-    first = (joined @ found[0]).std() / len(usable)
+    shares = np.split(found, borders)
+    first = (joined @ found[:, 0]).std() / len(usable)
     maps = tuple((turn @ share / first).astype(np.float32) for turn, share in zip(turns, shares, strict=True))
     return Join(tuple(regions), tuple(means), maps, True)
+
+
+def _leading(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Return the leading right singular vectors (D, count) of values (N, D), by the smaller Gram matrix."""
+    tall = values.shape[0] > values.shape[1]
+    _, vectors = np.linalg.eigh(values.T @ values if tall else values @ values.T)
+    leading = vectors[:, ::-1][:, :count]
+    if tall:
+        return np.asarray(leading)
+    turned = values.T @ leading
+    return np.asarray(turned / np.maximum(np.linalg.norm(turned, axis=0), 1e-12))
 
 
 def mean_correlation(join: Join, latents: Latents) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 from boneage.data.manifest import write_text_atomically
 from boneage.recipes.region_clusters.config import PAPER_BEST, JoinConfig
 from boneage.recipes.region_clusters.crops import REGIONS
-from boneage.recipes.region_clusters.groups import class_edges, dominating
+from boneage.recipes.region_clusters.groups import age_classes, class_edges, dominating
 from boneage.recipes.region_clusters.joining import mean_correlation
 from boneage.recipes.region_clusters.maturity import fit_coordinate
 from boneage.recipes.region_clusters.reproduce import (
@@ -129,14 +129,18 @@ def write_tables(out: Path, measured: Measurements) -> None:
 
 def _head(study: Study) -> str:
     recipe, edges = study.recipe, class_edges(study.recipe.groups)
-    sizes = ", ".join(f"{int(hands.sum())} ({name})" for name, hands in study.subsets.items())
+    classes = age_classes(study.hands.ages, edges)
+    counts = {
+        name: np.bincount(classes[hands], minlength=len(edges) - 1) for name, hands in study.subsets.items()
+    }
+    sizes = "; ".join(f"{name}, {' + '.join(map(str, own))} = {own.sum()}" for name, own in counts.items())
     return (
         f"Encoders learnt without labels from all {len(study.hands)} hands: views of {recipe.input.side} and "
         f"{recipe.input.wide_side} px, layers (kernel, channels, stride) "
         f"{', '.join(str(layer) for layer in recipe.network.layers)}, weight of the constraint "
         f"{recipe.network.weight:g}, {recipe.schedule.epochs} epochs. Groups are measured on hands of "
-        f"{edges[0]:g} to {edges[-1]:g} months: {sizes}. Unless said otherwise, figures are of the paper's "
-        "balance of classes (211 : 213 : 260 : 276).\n\n"
+        f"{edges[0]:g} to {edges[-1]:g} months, by class: {sizes}. Unless said otherwise, figures are of the "
+        "paper's balance (211 + 213 + 260 + 276 = 960).\n\n"
         "*same hands*: labels are read off the hands that they are applied to, as in the paper. *held out*: "
         f"groups and labels come from the other folds of {recipe.schedule.folds}. "
         "In parentheses, 95% intervals by bootstrap over the hands. *raw pixels, PCA* is the baseline."
