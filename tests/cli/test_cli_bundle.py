@@ -19,10 +19,11 @@ from boneage.inference.bundle import SHIPPED, Bundle
         ((), "FINDER_RUN"),
         (("finder",), "AGE_RUN"),
         (("finder", "age"), "--data"),
-        (("--extend", "bundle"), "--intervals or --radius-subgrades"),
+        (("--extend", "bundle"), "--intervals, --radius-subgrades and --region-clusters"),
         (("finder", "age", "--extend", "bundle", "--intervals", "run"), "no other run"),
         (("--extend", "bundle", "--intervals", "run", "--grades", "run"), "no other run"),
         (("finder", "--extend", "bundle", "--radius-subgrades", "run"), "no other run"),
+        (("finder", "--extend", "bundle", "--region-clusters", "run"), "no other run"),
     ],
 )
 def test_what_is_lacking_or_too_much_is_named(
@@ -49,21 +50,25 @@ def test_runs_and_a_bundle_to_extend_are_handed_on(
     monkeypatch.setattr(assemble, "assemble", record("assemble"))
     monkeypatch.setattr(assemble, "extend", record("extend"))
     common = ["--out", str(tmp_path), "--version", "2", "--intervals", "c", "--radius-subgrades", "d"]
+    common += ["--region-clusters", "e"]
     assert program.run(["bundle", "a", "b", "--data", "hands", *common]) == ExitCode.DONE
     assert program.run(["bundle", "--extend", str(SHIPPED), *common]) == ExitCode.DONE
     assert capfd.readouterr().out == f"made 2: {tmp_path}\n" * 2
     (first, runs, options), (second, (extended, out), others) = calls
     assert (first, second) == ("assemble", "extend")
     assert runs == (Path("a"), Path("b"), tmp_path) and out == tmp_path
-    given = {"intervals_run": Path("c"), "subgrades_run": Path("d")}
+    given = {"intervals_run": Path("c"), "subgrades_run": Path("d"), "clusters_run": Path("e")}
     assert given.items() <= options.items()
     assert (options["name"], options["data"], options["grades_run"]) == ("standard", "hands", None)
     assert isinstance(extended, Bundle) and extended.path == SHIPPED
     assert others == {**given, "version": "2", "name": None, "data": None}
 
 
-def test_a_bundle_is_extended_by_sub_grades_alone(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("option", "run"), [("--radius-subgrades", "subgrades_run"), ("--region-clusters", "clusters_run")]
+)
+def test_a_bundle_is_extended_by_sub_grades_or_groups_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, option: str, run: str
 ) -> None:
     kept: list[dict[str, object]] = []
 
@@ -72,6 +77,7 @@ def test_a_bundle_is_extended_by_sub_grades_alone(
         return Bundle(tmp_path, {"name": "made", "version": "2"})
 
     monkeypatch.setattr(assemble, "extend", keep)
-    arguments = ["bundle", "--extend", str(SHIPPED), "--radius-subgrades", "d", "--out", str(tmp_path)]
+    arguments = ["bundle", "--extend", str(SHIPPED), option, "d", "--out", str(tmp_path)]
     assert program.run([*arguments, "--version", "2"]) == ExitCode.DONE
-    assert (kept[0]["intervals_run"], kept[0]["subgrades_run"]) == (None, Path("d"))
+    runs = {"intervals_run": None, "subgrades_run": None, "clusters_run": None, run: Path("d")}
+    assert {name: kept[0][name] for name in runs} == runs

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cluster_fakes import clusters
+from cluster_fakes import write_run as write_clusters
 from radius_fakes import pair_model, subgrader, write_run
 
 from boneage.core.errors import ConfigError
@@ -21,6 +23,7 @@ from boneage.inference.conclude import half_width
 from boneage.inference.out_of_fold import OutOfFold, correct, cross_interval, measure, read_oof
 from boneage.metrics.conformal import fit_line, fit_scale
 from boneage.recipes.radius_subgrades.subgrades import Subgrader
+from boneage.recipes.region_clusters.model import RegionClusters
 
 
 def simulated(count: int = 300, folds: int = 5, slope: float = 1.25) -> OutOfFold:
@@ -541,3 +544,106 @@ def test_a_bundle_is_not_extended_by_nothing(runs: tuple[Path, Path], tmp_path: 
     bundle = assembled(runs, tmp_path / "out")
     with pytest.raises(ConfigError, match="give one"):
         extend(bundle, tmp_path / "made", version="2")
+
+
+CLUSTERS = "region_clusters"
+
+
+@pytest.fixture
+def hands_alike(tmp_path: Path) -> Path:
+    return write_clusters(tmp_path / "clusters")
+
+
+def test_groups_alone_leave_every_figure_as_it_was(graded: Bundle, hands_alike: Path, tmp_path: Path) -> None:
+    made = extend(graded, tmp_path / "made", clusters_run=hands_alike, version="2")
+    assert made.manifest["files"] == {**graded.manifest["files"], CLUSTERS: "region_clusters.npz"}
+    for key in graded.manifest.keys() - {"version", "files", "checksums"}:
+        assert made.manifest[key] == graded.manifest[key], key
+    assert made.manifest.keys() - graded.manifest.keys() == {CLUSTERS}
+    kept = {name: made.manifest["checksums"][name] for name in graded.manifest["checksums"]}
+    assert kept == graded.manifest["checksums"], "the out-of-fold table too"
+    assert made.file(CLUSTERS).read_bytes() == (hands_alike / "clusters.npz").read_bytes()
+    assert (made.path / "region_clusters.csv").read_bytes() == (hands_alike / "oof.csv").read_bytes()
+
+
+def test_groups_need_no_method_that_grades(
+    runs: tuple[Path, Path], hands_alike: Path, tmp_path: Path
+) -> None:
+    about = {"name": "trial", "version": "1", "data": "drawn"}
+    made = assemble(*runs, tmp_path / "out", clusters_run=hands_alike, **about)
+    assert made.has(CLUSTERS) and CLUSTERS in made.manifest
+    assert extend(
+        assembled(runs, tmp_path / "old"), tmp_path / "new", clusters_run=hands_alike, version="1"
+    ).has(CLUSTERS)
+
+
+def test_the_manifest_says_what_the_groups_are_made_of(
+    graded: Bundle, hands_alike: Path, tmp_path: Path
+) -> None:
+    settings = extend(graded, tmp_path / "made", clusters_run=hands_alike, version="2").manifest[CLUSTERS]
+    assert settings["edges_months"] == [24, 72, 120, 168, 216]
+    assert settings["hands"] == 4 and settings["out_of_fold"]["typical_mae_months"] == 9.5
+    assert settings["configuration"]["groups"]["by_sex"] is True
+    loaded = RegionClusters.load(tmp_path / "made" / "region_clusters.npz", settings)
+    assert loaded.settings() == clusters().settings()
+
+
+def test_all_that_changes_no_age_may_come_together_or_one_after_the_other(
+    graded: Bundle, intervals: Path, subgrades: Path, hands_alike: Path, tmp_path: Path
+) -> None:
+    given = {"subgrades_run": subgrades, "clusters_run": hands_alike}
+    both = extend(graded, tmp_path / "both", version="2", **given)  # type: ignore[arg-type]
+    one = extend(graded, tmp_path / "one", subgrades_run=subgrades, version="2")
+    other = extend(one, tmp_path / "other", clusters_run=hands_alike, version="2")
+    assert both.manifest == other.manifest
+    everything = extend(graded, tmp_path / "all", version="2", intervals_run=intervals, **given)  # type: ignore[arg-type]
+    later = extend(both, tmp_path / "later", version="2", intervals_run=intervals)
+    assert everything.manifest == later.manifest
+    assert (
+        later.manifest[CLUSTERS] == both.manifest[CLUSTERS] and (later.path / "region_clusters.csv").is_file()
+    )
+
+
+def test_newer_groups_take_the_place_of_older_ones(graded: Bundle, hands_alike: Path, tmp_path: Path) -> None:
+    made = extend(graded, tmp_path / "made", clusters_run=hands_alike, version="2")
+    newer = write_clusters(tmp_path / "newer", clusters(regions=("5",)))
+    again = extend(made, made.path, clusters_run=newer, version="3")
+    assert again.manifest[CLUSTERS]["regions"] == ["5"]
+    assert again.file(CLUSTERS).read_bytes() == (newer / "clusters.npz").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["clusters.npz", "clusters.json", "config.json", "oof.csv"])
+def test_half_a_run_of_groups_extends_nothing(
+    graded: Bundle, hands_alike: Path, tmp_path: Path, name: str
+) -> None:
+    (hands_alike / name).unlink()
+    with pytest.raises(ConfigError, match=name):
+        extend(graded, tmp_path / "made", clusters_run=hands_alike, version="2")
+    assert not (tmp_path / "made").exists()
+
+
+def without_groups(run: Path) -> None:
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "groups": {"number": 16}}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda run: clusters(regions=("5",)).save(run / "clusters.npz"), "clusters.npz holds no clusters"),
+        (lambda run: (run / "clusters.json").write_text("{"), "no whole run"),
+        (lambda run: (run / "clusters.json").write_text("[]"), "no whole run"),
+        (lambda run: (run / "clusters.npz").write_bytes(b"no arrays"), "clusters.npz holds no clusters"),
+        (without_groups, "unknown key 'number'"),
+        (lambda run: (run / "oof.csv").write_text("id\n1\n"), "'group'"),
+        (lambda run: (run / "oof.csv").write_text("id,group\n1,0\n"), "has 1 hands, and the model 4"),
+    ],
+    ids=["other model", "no JSON", "a list", "no model", "other groups", "no column", "other hands"],
+)
+def test_files_of_groups_that_do_not_belong_together_extend_nothing(
+    graded: Bundle, hands_alike: Path, tmp_path: Path, spoil: Callable[[Path], None], said: str
+) -> None:
+    spoil(hands_alike)
+    with pytest.raises(ConfigError, match=f"no whole run of region_clusters.*{said}|{said}"):
+        extend(graded, tmp_path / "made", clusters_run=hands_alike, version="2")
+    assert not (tmp_path / "made").exists()

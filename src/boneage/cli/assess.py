@@ -23,7 +23,7 @@ from boneage.core.errors import EXIT_CODES, BoneAgeError, ConfigError, ExitCode
 from boneage.core.runtime import DEFAULT_RUNTIME
 
 if TYPE_CHECKING:
-    from boneage.core.types import AgeDistribution, Assessment, RadiusSubgrade, Region, Sex
+    from boneage.core.types import AgeDistribution, Assessment, Neighbours, RadiusSubgrade, Region, Sex
     from boneage.inference.assess import Assessor
     from boneage.inference.growth import Measurements
     from boneage.reporting.tabular import Failure
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 PAGE_SUFFIXES = (".html", ".htm")
 STANDARDS = {"rus_chn": "RUS-CHN", "tw3": "TW3", "chn": "CHN"}
 """Standard -> its column's title; ages in months, by the most probable grades."""
+
+NEIGHBOURS = "neighbours"
+EXPLANATIONS = (NEIGHBOURS,)
+"""What `--explain` can show beside the answer."""
 
 
 @dataclass(slots=True)
@@ -71,6 +75,13 @@ def assess(
     radius_subgrades: Annotated[
         bool, typer.Option("--radius-subgrades", help="Tell the radius' sub-grade of CHN too, as 5_5.")
     ] = False,
+    explain: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="|".join(EXPLANATIONS),
+            help="Show beside the answer which training hands are alike, and their bone ages; repeatable.",
+        ),
+    ] = None,
     localise: Annotated[
         Literal["fast", "dfc"],
         typer.Option(help="Find the hand by the shipped net, or by clustering (slow)."),
@@ -90,11 +101,13 @@ def assess(
     known_sex = parse_sex(sex)
     check_age(age_months)
     check_report(report)
+    check_explanations(explain or ())
     patient = _patient(
         known_sex, age_months, len(images), height_cm, weight_kg, father_cm, mother_cm, menarche
     )
     try:
-        assessor = _load(bundle, localise, runtime, threads, radius_subgrades)
+        neighbours = NEIGHBOURS in (explain or ())
+        assessor = _load(bundle, localise, runtime, threads, radius_subgrades, neighbours)
     except BoneAgeError as error:
         if as_json:
             _print_records([_failure(path, error) for path in images])
@@ -167,8 +180,24 @@ def check_report(report: Path | None) -> None:
         )
 
 
+def check_explanations(wanted: Sequence[str]) -> None:
+    """Refuse an explanation that there is none of, before any image is read.
+
+    Raises:
+        ConfigError: it names those that there are.
+    """
+    for name in wanted:
+        if name not in EXPLANATIONS:
+            raise ConfigError(f"--explain knows no {name!r}: give {' or '.join(EXPLANATIONS)}")
+
+
 def _load(
-    bundle: Path | None, localise: str, runtime: str, threads: int | None, radius_subgrades: bool
+    bundle: Path | None,
+    localise: str,
+    runtime: str,
+    threads: int | None,
+    radius_subgrades: bool,
+    neighbours: bool,
 ) -> Assessor:
     from boneage.inference.assess import Assessor
     from boneage.inference.bundle import Bundle
@@ -179,6 +208,7 @@ def _load(
         runtime=runtime,
         threads=threads,
         radius_subgrades=radius_subgrades,
+        neighbours=neighbours,
     )
 
 
@@ -275,7 +305,7 @@ def _months(age: float | None) -> str:
 
 
 def _print_details(assessments: Sequence[Assessment]) -> None:
-    """Print one image's age intervals, grades and growth; on standard error, what is to be said of them."""
+    """Print one image's intervals, grades, neighbours and growth; on standard error, what is to be noted."""
     for assessment in assessments:
         if assessment.distribution is not None:
             _print_intervals(assessment.distribution)
@@ -283,6 +313,8 @@ def _print_details(assessments: Sequence[Assessment]) -> None:
             _print_grades(assessment)
         if assessment.radius_subgrade is not None:
             _print_radius(assessment.radius_subgrade, assessment.scores)
+        if assessment.neighbours is not None:
+            _print_neighbours(assessment.neighbours)
         _print_growth(assessment)
 
 
@@ -331,6 +363,15 @@ def _print_radius(radius: RadiusSubgrade, scores: Mapping[str, Mapping[str, Any]
 
     totals = totals_words(radius, scores)
     typer.echo(f"\nRadius: {radius_words(radius)}" + (f"; {totals}" if totals else ""))
+
+
+def _print_neighbours(near: Neighbours) -> None:
+    from boneage.reporting.neighbours_section import group_words, typical_words
+
+    typer.echo()
+    if near.group is not None:
+        typer.echo(f"Neighbours, without a label: {group_words(near.group)}")
+    typer.echo(f"Most alike in maturity: {typical_words(near.typical)}")
 
 
 def _print_growth(assessment: Assessment) -> None:

@@ -36,11 +36,15 @@ def bundle(
         Path | None,
         typer.Option(metavar="RUN", help="A run of radius_subgrades; without it, no sub-grades."),
     ] = None,
+    region_clusters: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="A run of region_clusters; without it, no groups of hands alike."),
+    ] = None,
     extend: Annotated[
         Path | None,
         typer.Option(
             metavar="BUNDLE",
-            help="Add --intervals or --radius-subgrades or both to this bundle, in place of the runs.",
+            help="Add --intervals, --radius-subgrades, --region-clusters to this bundle; no other runs.",
         ),
     ] = None,
     name: Annotated[
@@ -55,17 +59,18 @@ def bundle(
     from boneage.inference.bundle import Bundle
 
     if extend is not None:
-        given = intervals is not None or radius_subgrades is not None
+        given = any(run is not None for run in (intervals, radius_subgrades, region_clusters))
         if not given or finder_run is not None or grades is not None:
             raise ConfigError(
-                "--extend takes a bundle and --intervals or --radius-subgrades or both, and no other run: "
-                "give these"
+                "--extend takes a bundle and one or more of --intervals, --radius-subgrades and "
+                "--region-clusters, and no other run: give these"
             )
         made = assemble.extend(
             Bundle.load(extend),
             out,
             intervals_run=intervals,
             subgrades_run=radius_subgrades,
+            clusters_run=region_clusters,
             version=version,
             name=name,
             data=data,
@@ -82,6 +87,7 @@ def bundle(
             grades_run=grades,
             intervals_run=intervals,
             subgrades_run=radius_subgrades,
+            clusters_run=region_clusters,
             name=name or "standard",
             version=version,
             data=data,

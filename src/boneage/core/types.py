@@ -7,7 +7,7 @@ Every value is immutable. Boxes are (x0, y0, x1, y1) in source pixels, end-exclu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
@@ -193,6 +193,15 @@ class Findings:
     details: Mapping[str, Any] = field(default_factory=_empty)
 
 
+def interval_names(edges_months: Sequence[float]) -> tuple[str, ...]:
+    """Return what people call intervals of age (K) between edges (K + 1): years where all are whole years."""
+    years = all(edge % 12 == 0 for edge in edges_months)
+    unit, months = ("years", 12) if years else ("months", 1)
+    return tuple(
+        f"{lower / months:.0f} to {upper / months:.0f} {unit}" for lower, upper in pairwise(edges_months)
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class AgeDistribution:
     """How probable it is that the bone age lies in each of some intervals that follow each other.
@@ -230,11 +239,7 @@ class AgeDistribution:
 
     def names(self) -> tuple[str, ...]:
         """Return what people call the intervals: in years where all edges are whole years, else in months."""
-        years = all(edge % 12 == 0 for edge in self.edges_months)
-        unit, months = ("years", 12) if years else ("months", 1)
-        return tuple(
-            f"{lower / months:.0f} to {upper / months:.0f} {unit}" for lower, upper in self.intervals_months
-        )
+        return interval_names(self.edges_months)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -284,6 +289,73 @@ class RadiusSubgrade:
         return None if lower == self.subgrade else (lower, lower + 1)
 
 
+PERCENTILES = (5, 25, 50, 75, 95)
+"""Per cent of a group's bone ages that are told, in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandGroup:
+    """Training hands that look alike, grouped without a label, and the bone ages they turned out to have.
+
+    Where too few of them have a known bone age to tell averages of, the means are None and the rest is empty.
+
+    Args:
+        number: from 1 within its sex, in order of maturity.
+        count: how many groups the sex has.
+        sex: whose group it is; None where girls and boys share the groups.
+        hands: training hands of known bone age in it.
+        mean_months: their mean.
+        sd_months: their standard deviation.
+        percentiles_months: those of `PERCENTILES`.
+        edges_months: (K + 1) of the age classes, ascending.
+        classes: (K) how many of the hands are in each class.
+    """
+
+    number: int
+    count: int
+    sex: Sex | None
+    hands: int
+    mean_months: float | None = None
+    sd_months: float | None = None
+    percentiles_months: tuple[float, ...] = ()
+    edges_months: tuple[float, ...] = ()
+    classes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TypicalAge:
+    """The bone ages of the training hands of a hand's own sex that are nearest to it in maturity.
+
+    Args:
+        mean_months: their mean.
+        sd_months: their standard deviation.
+        hands: how many they are.
+    """
+
+    mean_months: float
+    sd_months: float
+    hands: int
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Which training hands a hand is like, by what its regions look like; it explains an age, changes none.
+
+    It holds averages over many hands, never what belongs to one child.
+
+    Args:
+        group: the hand's own; None where it is in none.
+        typical: at its place on the label-free coordinate of maturity; None where too few hands are known.
+        regions: numbers of the key regions that it was told from.
+        masked: numbers of those that could not be read.
+    """
+
+    group: HandGroup | None
+    typical: TypicalAge | None
+    regions: tuple[str, ...] = ()
+    masked: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Assessment:
     """The product's answer for one radiograph; every report is a pure function of it.
@@ -297,6 +369,7 @@ class Assessment:
         growth: `sd_score` and `adult_heights`, where age and measurements allow them (`inference.growth`).
         distribution: by the bundle's interval classifier, where it has one.
         radius_subgrade: where it was asked for, and the radius has a grade.
+        neighbours: where they were asked for, and a region could be read.
     """
 
     path: str
@@ -314,3 +387,4 @@ class Assessment:
     provenance: Mapping[str, Any] = field(default_factory=_empty)
     distribution: AgeDistribution | None = None
     radius_subgrade: RadiusSubgrade | None = None
+    neighbours: Neighbours | None = None

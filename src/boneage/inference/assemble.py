@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -15,12 +15,11 @@ import numpy as np
 
 from boneage import __version__
 from boneage.core.errors import ConfigError
+from boneage.inference.additions import KEYS, Addition, additions, with_files, with_settings
 from boneage.inference.bundle import Bundle, write_bundle
 from boneage.inference.combine import cross_fit, fit_weights
 from boneage.inference.out_of_fold import Answer, OutOfFold, Vector, correct, read_oof, write_oof
-from boneage.inference.radius_subgrading import SUBGRADES
 from boneage.inference.run_files import configuration_of, require
-from boneage.inference.subgrade_parts import TABLES, subgrade_files, subgrade_settings
 from boneage.metrics.bootstrap import mean_absolute, paired_difference
 from boneage.metrics.classification import (
     accuracy,
@@ -66,14 +65,9 @@ class Parts:
             files={**self.files, f"{name}.onnx": run / "graph.onnx"},
         )
 
-    def subgrading(self, run: Path) -> Parts:
-        """Return the parts with the radius' sub-grades of a run, in place of older ones."""
-        _expect_grades(self.methods)
-        return replace(
-            self,
-            files={**_without_tables(self.files), **subgrade_files(run)},
-            more={**self.more, SUBGRADES: subgrade_settings(run)},
-        )
+    def besides(self, added: Sequence[Addition]) -> Parts:
+        """Return the parts with what changes no age, in place of older parts of its kind."""
+        return replace(self, files=with_files(self.files, added), more=with_settings(self.more, added))
 
 
 def assemble(
@@ -84,6 +78,7 @@ def assemble(
     grades_run: Path | None = None,
     intervals_run: Path | None = None,
     subgrades_run: Path | None = None,
+    clusters_run: Path | None = None,
     name: str,
     version: str,
     data: str,
@@ -97,6 +92,7 @@ def assemble(
         grades_run: folder of a `graded_regions` run on the same folds; None makes a bundle without grades.
         intervals_run: folder of an `age_intervals` run on the same folds; None makes one without intervals.
         subgrades_run: folder of a `radius_subgrades` run; None makes one without sub-grades.
+        clusters_run: folder of a `region_clusters` run; None makes one without groups of hands.
         name: the bundle's name.
         version: the bundle's version.
         data: what it was trained on and on what terms, one sentence.
@@ -115,8 +111,7 @@ def assemble(
         parts = parts.adding(GRADED, grades_run, *_graded(grades_run))
     if intervals_run is not None:
         parts = parts.adding(INTERVALS, intervals_run, *_intervals(intervals_run))
-    if subgrades_run is not None:
-        parts = parts.subgrading(subgrades_run)
+    parts = parts.besides(additions(parts.methods, subgrades_run, clusters_run))
     return _write(parts, out, {"name": name, "version": version, "data": data})
 
 
@@ -126,27 +121,29 @@ def extend(
     *,
     intervals_run: Path | None = None,
     subgrades_run: Path | None = None,
+    clusters_run: Path | None = None,
     version: str,
     name: str | None = None,
     data: str | None = None,
 ) -> Bundle:
-    """Write a bundle again with runs of age intervals or sub-grades, which take the place of older ones.
+    """Write a bundle again with runs of intervals, sub-grades or groups, which take older ones' places.
 
     The other methods keep their graphs and settings. With age intervals, how all are joined is fitted anew,
-    to the ages in the bundle's own out-of-fold table; sub-grades alone leave the table and the fit as they
-    are, so that every age stays the same.
+    to the ages in the bundle's own out-of-fold table; sub-grades and groups of hands leave the table and the
+    fit as they are, so that every age stays the same.
 
     Args:
         bundle: the one to extend; it is not changed, unless `out` is its folder.
         out: the new bundle's folder.
         intervals_run: folder of an `age_intervals` run on the bundle's folds; None keeps what there is.
         subgrades_run: folder of a `radius_subgrades` run; None keeps what there is.
+        clusters_run: folder of a `region_clusters` run; None keeps what there is.
         version: the new bundle's version.
         name: the new bundle's name; None keeps it.
         data: what it was trained on and on what terms; None keeps what the bundle says.
 
     Raises:
-        ConfigError: neither run is given; a run is not complete, or does not share the bundle's folds; the
+        ConfigError: no run is given; a run is not complete, or does not share the bundle's folds; the
             bundle holds no out-of-fold ages of its methods, or gets sub-grades and grades no bones.
     """
     said = {
@@ -154,13 +151,16 @@ def extend(
         "version": version,
         "data": data or bundle.manifest["data"],
     }
+    added = additions(bundle.manifest["methods"], subgrades_run, clusters_run)
     if intervals_run is not None:
         require(intervals_run, "config.json", "folds.csv", "graph.onnx", OUT_OF_FOLD)
         parts = _parts_of(bundle).adding(INTERVALS, intervals_run, *_intervals(intervals_run))
-        return _write(parts if subgrades_run is None else parts.subgrading(subgrades_run), out, said)
-    if subgrades_run is None:
-        raise ConfigError("a bundle is extended by a run of age_intervals or of radius_subgrades: give one")
-    return _write_subgraded(bundle, subgrades_run, out, said)
+        return _write(parts.besides(added), out, said)
+    if not added:
+        raise ConfigError(
+            "a bundle is extended by a run of age_intervals, radius_subgrades or region_clusters: give one"
+        )
+    return _write_again(bundle, added, out, said)
 
 
 def _parts_of(bundle: Bundle) -> Parts:
@@ -174,7 +174,7 @@ def _parts_of(bundle: Bundle) -> Parts:
         methods=kept,
         files={name: bundle.path / name for name in manifest["checksums"] if name != OUT_OF_FOLD},
         localiser=manifest["localiser"],
-        more={key: manifest[key] for key in (SUBGRADES,) if key in manifest},
+        more={key: manifest[key] for key in KEYS if key in manifest},
     )
 
 
@@ -204,27 +204,12 @@ def _write(parts: Parts, out: Path, said: Mapping[str, str]) -> Bundle:
         return write_bundle(out, manifest, {**parts.files, OUT_OF_FOLD: table})
 
 
-def _write_subgraded(bundle: Bundle, run: Path, out: Path, said: Mapping[str, str]) -> Bundle:
-    """Write a bundle again with a run's sub-grades; its table, its figures and its fit stay as they are."""
-    _expect_grades(bundle.manifest["methods"])
-    held = {name: bundle.path / name for name in bundle.manifest["checksums"]}
-    files = {**_without_tables(held), **subgrade_files(run)}
+def _write_again(bundle: Bundle, added: Sequence[Addition], out: Path, said: Mapping[str, str]) -> Bundle:
+    """Write a bundle again with additions; its table, its figures and its fit stay as they are."""
+    files = with_files({name: bundle.path / name for name in bundle.manifest["checksums"]}, added)
     kept = {key: value for key, value in bundle.manifest.items() if key not in ("schema", "checksums")}
-    new = {SUBGRADES: subgrade_settings(run), "files": _roles(files, ".npz")}
-    return write_bundle(out, {**kept, **said, **_made(), **new}, files)
-
-
-def _without_tables(files: Mapping[str, Path]) -> dict[str, Path]:
-    """Return a bundle's files without the tables that older sub-grades rest on."""
-    return {name: file for name, file in files.items() if name not in TABLES}
-
-
-def _expect_grades(methods: Collection[str]) -> None:
-    if GRADED not in methods:
-        raise ConfigError(
-            "sub-grades of the radius need its grade, and no method of the bundle grades bones: add a "
-            "grading network to the bundle first"
-        )
+    manifest = with_settings({**kept, **said, **_made()}, added)
+    return write_bundle(out, {**manifest, "files": _roles(files, ".npz")}, files)
 
 
 def _roles(files: Iterable[str], suffix: str) -> dict[str, str]:

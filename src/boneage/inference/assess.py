@@ -39,6 +39,7 @@ from boneage.inference.bundle import Bundle
 from boneage.inference.conclude import conclude
 from boneage.inference.growth import Measurements, growth
 from boneage.inference.hand_grading import HandGrader
+from boneage.inference.neighbours import NOT_ASKED_FOR, NeighbourFinder
 from boneage.inference.radius_subgrading import NOTHING, RadiusSubgrading
 from boneage.inference.runners import open_graph
 from boneage.inference.watch import Watch
@@ -82,13 +83,14 @@ class Assessor:
         threads: of the runtime; None takes the processors there are, at most 8.
         watch: what every stage runs in, by name: `read`, `inspect`, `localise` (and in it `find`, the
             finder's graph), `complete`; of every method `prepare`, `run`, `decode`; of the bones `crop`,
-            `grade`, `score`; of the radius `subgrade`.
+            `grade`, `score`; of the radius `subgrade`; of the training hands alike `neighbours`.
         radius_subgrades: tell the radius' sub-grade too; it is shown and scored, and changes no age.
+        neighbours: tell which training hands the hand is like; they are shown, and change no age.
 
     Raises:
         ConfigError: unknown localiser or runtime.
         RuntimeUnavailable: a package is missing.
-        BundleError: a graph is missing or does not load; sub-grades are asked for and not there.
+        BundleError: a graph is missing or does not load; what is asked for is not in the bundle.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Assessor:
         threads: int | None = None,
         watch: Watch = nullcontext,
         radius_subgrades: bool = False,
+        neighbours: bool = False,
     ) -> None:
         if localise not in LOCALISERS:
             raise ConfigError(f"localise must be fast or dfc, not {localise!r}")
@@ -119,6 +122,7 @@ class Assessor:
         graded = GradedRegions.name in bundle.manifest["methods"]
         self._grade = HandGrader(bundle, runtime, self.threads, watch) if graded else None
         self._subgrade = RadiusSubgrading(bundle, watch) if radius_subgrades else None
+        self._neighbours = NeighbourFinder(bundle, watch) if neighbours else None
         self._hand_model = HandModel.load(bundle.file("hand_model")) if bundle.has("hand_model") else None
 
     def _open(self, name: str) -> tuple[Method, Runner]:
@@ -187,6 +191,7 @@ class Assessor:
         by_method = {name: findings.age_months for name, findings in found.items()}
         graded = self._grade(radiograph, hand, known_sex, absent) if self._grade else NOT_GRADED
         radius = self._subgrade(radiograph, hand, known_sex, graded) if self._subgrade else NOTHING
+        near = self._neighbours(radiograph, hand, known_sex, absent) if self._neighbours else NOT_ASKED_FOR
         own = dict(by_method)
         if graded.age_months is not None:
             own[GradedRegions.name] = graded.age_months
@@ -207,10 +212,14 @@ class Assessor:
             scores={**graded.scores, **radius.scores},
             growth=growth(known_sex, concluded.age_months, ages.get("tw3"), age, measured),
             chronological_age_months=age,
-            warnings=(*warnings, *hand.warnings, *graded.warnings, *radius.warnings, *concluded.warnings),
+            warnings=(
+                *(*warnings, *hand.warnings, *graded.warnings),
+                *(*radius.warnings, *near.warnings, *concluded.warnings),
+            ),
             provenance=self._provenance(radiograph, concluded.methods),
             distribution=_distribution(found.values()),
             radius_subgrade=radius.subgrade,
+            neighbours=near.neighbours,
         )
 
     def _absent(self, radiograph: Radiograph, hand: Hand) -> tuple[str, ...]:

@@ -86,7 +86,8 @@ def _steps(measured: Measurements) -> bytes:
         panels[f"region {region}"] = {"as cut": view}
         for step in config.steps:
             view = STEPS[step](view, config)
-            panels[f"region {region}"][step] = view
+            # A blur of white is a rounding error brighter than white.
+            panels[f"region {region}"][step] = np.clip(view, 0, 1)
     return steps_png(panels, "Preprocessing of key regions, step by step")
 
 
@@ -188,7 +189,9 @@ def _nearest_unlike(
 
     Ages must differ by half a class at least, so that a pair is not just on both sides of a border.
     """
-    gaps = np.square(values[:, None] - values[None]).sum(axis=2)
+    own = values.astype(np.float64)
+    sizes = np.square(own).sum(axis=1)
+    gaps = sizes[:, None] + sizes - 2 * own @ own.T  # NaN of a hand with a masked region
     unlike = (groups[:, None] == groups) & (classes[:, None] != classes)
     unlike &= np.abs(ages[:, None] - ages) >= INTERVALS[-1] / 2
     gaps = np.where(unlike & np.isfinite(gaps) & np.triu(np.ones_like(unlike), 1), gaps, np.inf)
@@ -214,12 +217,13 @@ def _coordinate(measured: Measurements) -> bytes:
     """The label-free coordinate of held-out hands against their bone age."""
     study = measured.study
     sample = study.sample(ALIGNED, EVERY)
-    positions = held_out_positions(sample, replace(study.recipe.join, regions=REGIONS))
+    positions, _ = held_out_positions(sample, replace(study.recipe.join, regions=REGIONS))
     order = order_of(positions, sample.ages, sample.sexes)
     panels = {}
     for name, sex, told in (("girls", Sex.FEMALE, order.girls), ("boys", Sex.MALE, order.boys)):
         mine = np.array([own is sex for own in sample.sexes]) & np.isfinite(positions)
-        panels[name] = CoordinatePanel(
-            positions[mine].astype(np.float64), sample.ages[mine], f"Spearman {told}"
-        )
+        if told is not None:
+            panels[name] = CoordinatePanel(
+                positions[mine].astype(np.float64), sample.ages[mine], f"Spearman {told}"
+            )
     return coordinate_png(panels, f"What the regions of a hand agree on, no label used; {TITLES[ALIGNED]}")

@@ -38,7 +38,13 @@ from boneage.recipes.region_clusters.groups import (
     fit_groups,
     typical_ages,
 )
-from boneage.recipes.region_clusters.joining import chosen, complete, fit_join, mean_correlation
+from boneage.recipes.region_clusters.joining import (
+    chosen,
+    complete,
+    correlation_of,
+    fit_join,
+    mean_correlation,
+)
 from boneage.recipes.region_clusters.maturity import ages_along, ages_of_groups, fit_coordinate
 from boneage.recipes.region_clusters.model import RegionClusters
 from boneage.recipes.region_clusters.results import order_of
@@ -77,12 +83,14 @@ def train(job: TrainJob) -> Path:
     open_run(job, "region_clusters", recipe, may_change=())
     rows = read_manifest(job.data)
     hands = read_regions(rows, job.out / REGIONS_FOLDER, job.locate)
+    held_out = np.isfinite(hands.ages).sum() >= recipe.schedule.folds
+    folds = _folds(rows, hands, recipe) if held_out else None
     every = np.ones(len(hands), dtype=np.bool_)
     fitted = fit_hands(hands, every, recipe, job.out / "all")
     fitted.model.save(job.out / MODEL)
     record = _record(fitted, hands)
-    if np.isfinite(hands.ages).sum() >= recipe.schedule.folds:
-        record["out_of_fold"] = _hold_out(hands, _folds(rows, hands, recipe), recipe, job.out)
+    if folds is not None:
+        record["out_of_fold"] = _hold_out(hands, folds, recipe, job.out)
     else:
         logger.warning("too few bone ages are known: nothing is held out, and groups have no ages")
     write_text_atomically(job.out / SUMMARY, json.dumps(record, indent=2) + "\n")
@@ -159,12 +167,15 @@ def _hold_out(hands: HandRegions, folds: Labels, recipe: Recipe, out: Path) -> d
     classes = age_classes(hands.ages, edges)
     lines: list[tuple[object, ...]] = []
     positions = np.full(len(hands), np.nan, dtype=np.float32)
+    parts = np.full((len(recipe.join.regions), len(hands)), np.nan, dtype=np.float32)
     predicted, typical = np.full(len(hands), -1), np.full(len(hands), np.nan)
     median = np.full(len(hands), np.nan)
     for fold in np.unique(folds):
         mine = folds == fold
         fitted = fit_hands(hands, ~mine, recipe, out / f"fold{fold}")
         positions[mine] = fitted.positions[mine]
+        told_by = fitted.model.coordinate.parts(chosen(fitted.encoded.latents, mine))
+        parts[:, mine] = np.stack([part[:, 0] for part in told_by])
         count = len(fitted.model.groups)
         table = count_classes(fitted.labels[~mine], classes[~mine], count, len(edges) - 1)
         told, medians = dominating(table), typical_ages(fitted.labels[~mine], hands.ages[~mine], count)
@@ -193,7 +204,11 @@ def _hold_out(hands: HandRegions, folds: Labels, recipe: Recipe, out: Path) -> d
                 )
             )
     write_table(out / OUT_OF_FOLD, _COLUMNS, lines)
-    return _held_out_figures(hands, classes, predicted, positions, median, typical)
+    agreement = _mean(np.array([correlation_of(parts)]))
+    return {
+        **_held_out_figures(hands, classes, predicted, positions, median, typical),
+        "agreement": agreement,
+    }
 
 
 def _held_out_figures(
@@ -208,10 +223,10 @@ def _held_out_figures(
     order = order_of(positions, hands.ages, [row.sex for row in hands.rows])
     return {
         "hands": int(known.sum()),
-        "accuracy": float((predicted[known] == classes[known]).mean()),
-        "group_median_mae_months": float(np.nanmean(np.abs(median - hands.ages))),
-        "typical_mae_months": float(np.nanmean(np.abs(typical - hands.ages))),
-        "spearman": {name: asdict(value) for name, value in vars(order).items()},
+        "accuracy": _mean(np.where(known, predicted == classes, np.nan)),
+        "group_median_mae_months": _mean(np.abs(median - hands.ages)),
+        "typical_mae_months": _mean(np.abs(typical - hands.ages)),
+        "spearman": asdict(order),
     }
 
 
@@ -229,6 +244,12 @@ def _record(fitted: Fitted, hands: HandRegions) -> dict[str, Any]:
             if len(losses)
         },
     }
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    """Return the mean of the values that are known, None without one."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else None
 
 
 def _class(number: int, edges: tuple[float, ...]) -> str:

@@ -66,9 +66,8 @@ class Groups:
 
     def _open_to(self, sexes: Sequence[Sex | None]) -> NDArray[np.bool_]:
         """Return which groups (N, K) a hand may be in."""
-        return np.array([[own is None or own is sex for own in self.sexes] for sex in sexes]).reshape(
-            len(sexes), len(self)
-        )
+        found = [[own is None or own is sex for own in self.sexes] for sex in sexes]
+        return np.array(found, dtype=np.bool_).reshape(len(sexes), len(self))
 
 
 def fit_groups(values: FloatArray, sexes: Sequence[Sex | None], config: GroupsConfig, seed: int) -> Groups:

@@ -148,12 +148,22 @@ def _leading(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
 def mean_correlation(join: Join, latents: Latents) -> float:
     """Return the mean correlation between regions of what they say of the first direction, label-free.
 
-    Only hands that show all regions count; of a single region it is 1.
+    Only hands that show all regions count; of a single region it is 1. Of the hands that the join was learnt
+    from it is too high: regions that share nothing agree by 0.34 there (7 of 128 values, 1,215 hands).
     """
-    parts = join.parts(_usable(latents, join.regions))
-    found = np.corrcoef(np.stack([part[:, 0] for part in parts])).reshape(len(parts), len(parts))
-    others = len(parts) * (len(parts) - 1)
-    return float((found.sum() - len(parts)) / others) if others else 1.0
+    return correlation_of(np.stack([part[:, 0] for part in join.parts(latents)]))
+
+
+def correlation_of(parts: FloatArray) -> float:
+    """Return the mean correlation between regions of what they say (R, N) of hands; NaN of fewer than two.
+
+    Only hands of which all regions say something count; of a single region it is 1.
+    """
+    whole = np.isfinite(parts).all(axis=0)
+    if len(parts) == 1 or whole.sum() < 2:
+        return 1.0 if len(parts) == 1 else float("nan")
+    found = np.corrcoef(parts[:, whole])
+    return float((found.sum() - len(parts)) / (len(parts) * (len(parts) - 1)))
 
 
 def _usable(latents: Latents, regions: Sequence[str]) -> dict[str, FloatArray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -86,7 +86,7 @@ class MaturityAges:
 
     Args:
         positions: ascending.
-        mean_months: the mean age of the hands nearest to each.
+        mean_months: the mean age of the hands around each.
         sd_months: their standard deviation.
         hands: how many hands each mean is of.
     """
@@ -124,8 +124,9 @@ def ages_of_groups(groups: Groups, labels: Labels, ages: Ages, config: GroupsCon
 def ages_along(positions: FloatArray, ages: Ages, sexes: Sequence[Sex | None]) -> dict[Sex, MaturityAges]:
     """Return the typical ages along the coordinate of every sex with enough hands of known age.
 
-    At every knot it is the mean of the nearest hands, so that no value is one child's; then ages are made to
-    rise with maturity.
+    Hands that follow each other on the coordinate make a window; its mean age stands at its mean position,
+    so that no value is one child's, and the ends are not drawn inwards. Then ages are made to rise with
+    maturity.
 
     Args:
         positions: (N,) of the hands, NaN where unknown.
@@ -140,24 +141,18 @@ def ages_along(positions: FloatArray, ages: Ages, sexes: Sequence[Sex | None]) -
         if mine.sum() < 2 * LEAST_SHOWN:
             continue
         at, own = positions[mine].astype(np.float64), ages[mine]
+        order = np.argsort(at, kind="stable")
         hands = min(NEAREST, len(at) // 2)
-        knots = np.quantile(at, np.linspace(0, 1, KNOTS))
-        means, spreads = [], []
-        for knot in knots:
-            nearest = own[np.argsort(np.abs(at - knot), kind="stable")[:hands]]
-            means.append(nearest.mean())
-            spreads.append(nearest.std())
-        rising = np.maximum.accumulate(np.array(means))
-        found[sex] = MaturityAges(_tuple(knots), _tuple(rising), _tuple(np.array(spreads)), hands)
+        starts = np.linspace(0, len(at) - hands, min(KNOTS, len(at) - hands + 1)).round().astype(int)
+        windows = [order[start : start + hands] for start in starts]
+        rising = np.maximum.accumulate([own[window].mean() for window in windows])
+        found[sex] = MaturityAges(
+            _tuple(np.array([at[window].mean() for window in windows])),
+            _tuple(rising),
+            _tuple(np.array([own[window].std() for window in windows])),
+            hands,
+        )
     return found
-
-
-def kept_groups(known: Sequence[GroupAges]) -> list[dict[str, object]]:
-    """Return groups' ages as JSON has them."""
-    return [
-        {name: str(value) if isinstance(value, Sex) else value for name, value in asdict(one).items()}
-        for one in known
-    ]
 
 
 def _tuple(values: Ages) -> tuple[float, ...]:

@@ -153,12 +153,6 @@ def make_study(job: TrainJob, recipe: Recipe) -> Study:
     folds = stratified_folds(rows, recipe.schedule.folds, recipe.schedule.seed)
     fold_of = {row.id: fold for row, fold in zip(rows, folds, strict=True)}
     own_folds = np.array([fold_of[row.id] for row in hands.rows], dtype=np.int64)
-    learn = np.ones(len(hands), dtype=np.bool_)
-    samples = {}
-    for name, own in encodings(recipe).items():
-        encoded = encode(hands, learn, own, REGIONS, job.out / name)
-        sexes = tuple(row.sex for row in hands.rows)
-        samples[name] = Sample(encoded.latents, encoded.contours, sexes, hands.ages, own_folds)
     edges = class_edges(recipe.groups)
     shares = paper_shares(recipe)
     subsets = {
@@ -166,6 +160,12 @@ def make_study(job: TrainJob, recipe: Recipe) -> Study:
         EQUAL: balanced(hands.ages, edges, (1,) * len(shares), recipe.schedule.seed),
         EVERY: np.asarray(age_classes(hands.ages, edges) >= 0),
     }
+    learn = np.ones(len(hands), dtype=np.bool_)
+    samples = {}
+    for name, own in encodings(recipe).items():
+        encoded = encode(hands, learn, own, REGIONS, job.out / name)
+        sexes = tuple(row.sex for row in hands.rows)
+        samples[name] = Sample(encoded.latents, encoded.contours, sexes, hands.ages, own_folds)
     return Study(recipe, hands, samples, subsets, ways(recipe))
 
 

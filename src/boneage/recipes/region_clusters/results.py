@@ -24,7 +24,7 @@ from boneage.recipes.region_clusters.groups import (
     fit_groups,
     typical_ages,
 )
-from boneage.recipes.region_clusters.joining import Latents, chosen, fit_join
+from boneage.recipes.region_clusters.joining import Latents, chosen, correlation_of, fit_join
 from boneage.recipes.region_clusters.maturity import fit_coordinate
 
 PAPER_CLASSES = (211, 213, 260, 276)
@@ -232,45 +232,48 @@ def _told(
 class Order:
     """How well the label-free coordinate orders bone ages: Spearman's rank correlation, of held-out hands.
 
+    It is None of fewer than two hands that differ.
+
     Args:
         girls: among girls.
         boys: among boys.
         every: among all.
     """
 
-    girls: Interval
-    boys: Interval
-    every: Interval
+    girls: Interval | None
+    boys: Interval | None
+    every: Interval | None
 
 
-def held_out_positions(sample: Sample, join: JoinConfig) -> FloatArray:
+def held_out_positions(sample: Sample, join: JoinConfig) -> tuple[FloatArray, float]:
     """Return the position (N,) of every hand on the coordinate that the other folds' hands gave.
+
+    Returns:
+        The positions, and the mean correlation between regions of what they say there.
 
     Raises:
         ConfigError: as `maturity.fit_coordinate`.
     """
     found = np.full(len(sample), np.nan, dtype=np.float32)
+    parts = np.full((len(join.regions), len(sample)), np.nan, dtype=np.float32)
     for fold in np.unique(sample.folds):
         mine = sample.folds == fold
-        others = sample.take(~mine)
+        others, own = sample.take(~mine), chosen(sample.latents, mine)
         coordinate = fit_coordinate(others.latents, others.contours, join)
-        found[mine] = coordinate(chosen(sample.latents, mine))[:, 0]
-    return found
+        found[mine] = coordinate(own)[:, 0]
+        parts[:, mine] = np.stack([part[:, 0] for part in coordinate.parts(own)])
+    return found, correlation_of(parts)
 
 
 def order_of(positions: FloatArray, ages: Ages, sexes: Sequence[Sex | None]) -> Order:
-    """Return how positions (N,) order ages (N,) in months, without hands that have no position.
-
-    Raises:
-        ConfigError: fewer than two hands of a sex.
-    """
+    """Return how positions (N,) order ages (N,) in months, without hands that have no position."""
     known = np.isfinite(positions) & np.isfinite(ages)
     own = np.array([None if sex is None else str(sex) for sex in sexes])
     girls, boys = (known & (own == str(sex)) for sex in (Sex.FEMALE, Sex.MALE))
     return Order(*(_spearman(positions[part], ages[part]) for part in (girls, boys, known)))
 
 
-def _spearman(first: FloatArray, second: Ages) -> Interval:
-    if len(first) < 2:
-        raise ConfigError(f"an order needs two hands of each sex or more, not {len(first)}")
+def _spearman(first: FloatArray, second: Ages) -> Interval | None:
+    if min(len(np.unique(first)), len(np.unique(second))) < 2:
+        return None
     return bootstrap_interval(np.column_stack([first.astype(np.float64), second]), rank_correlation)

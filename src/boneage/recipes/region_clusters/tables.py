@@ -16,8 +16,6 @@ from boneage.data.manifest import write_text_atomically
 from boneage.recipes.region_clusters.config import PAPER_BEST, JoinConfig
 from boneage.recipes.region_clusters.crops import REGIONS
 from boneage.recipes.region_clusters.groups import age_classes, class_edges, dominating
-from boneage.recipes.region_clusters.joining import mean_correlation
-from boneage.recipes.region_clusters.maturity import fit_coordinate
 from boneage.recipes.region_clusters.reproduce import (
     ALIGNED,
     CCAE,
@@ -272,18 +270,16 @@ def _coordinates(measured: Measurements) -> tuple[list[str], Any]:
         for regions in (("19",), PAPER_BEST, REGIONS):
             join = replace(study.recipe.join, regions=regions)
             sample = study.sample(encoding, EVERY)
-            order = order_of(held_out_positions(sample, join), sample.ages, sample.sexes)
-            every = fit_coordinate(sample.latents, sample.contours, join)
-            correlation = mean_correlation(every, sample.latents)
+            positions, correlation = held_out_positions(sample, join)
+            order = order_of(positions, sample.ages, sample.sexes)
             told = "all 19" if regions == REGIONS else ", ".join(regions)
-            lines.append(
-                (TITLES[encoding], told, f"{correlation:.2f}", *(f"{one}" for one in _orders(order)))
-            )
+            lines.append((TITLES[encoding], told, f"{correlation:.2f}", *_orders(order)))
             record[f"{encoding}, {told}"] = {"agreement": correlation, "spearman": asdict(order)}
     told_rows = (
         "The direction in which the regions of a hand agree most (of one region, its first principal "
         "component), learnt from the other folds' hands; which end is mature is told by contours. Regions' "
-        "agreement is their mean correlation; Spearman's correlation is with the bone age, of held-out hands."
+        "agreement is their mean correlation, Spearman's correlation is with the bone age; both are of "
+        "held-out hands."
     )
     header = ("encoding", "regions", "regions' agreement", "girls", "boys", "all")
     return [told_rows, markdown_table(header, lines)], record
@@ -310,8 +306,8 @@ def class_names(edges: Sequence[float]) -> list[str]:
     return [f"{low:g}-{high:g}" for low, high in pairwise(edges)]
 
 
-def _orders(order: Order) -> tuple[object, ...]:
-    return order.girls, order.boys, order.every
+def _orders(order: Order) -> tuple[str, ...]:
+    return tuple("" if told is None else f"{told}" for told in (order.girls, order.boys, order.every))
 
 
 def _both(outcome: Outcome) -> str:
