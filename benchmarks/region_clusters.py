@@ -84,9 +84,7 @@ def learn(hands: int, epochs: int, measured: int) -> None:
         of_side[side] = (time.perf_counter() - start) / measured
         print(f"{side} px: {of_side[side]:.2f} s an epoch of {hands} hands")
     whole = epochs * sum(of_side[config.side_of(region)] for region in REGIONS)
-    print(
-        f"{len(REGIONS)} regions, {epochs} epochs: {whole / 60:.0f} min of one thread, half of it on two cores"
-    )
+    print(f"{len(REGIONS)} regions, {epochs} epochs: {whole / 60:.0f} min of one thread; two cores halve it")
 
 
 def main() -> None:

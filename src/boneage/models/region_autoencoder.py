@@ -176,7 +176,7 @@ def variational_loss(
 
 
 def _by_phases(kernel: int, stride: int) -> bool:
-    """Return whether the phases pay; pixels between kernels that are shorter than the stride have no phase."""
+    """Return whether the phases pay; between kernels that are shorter than the stride there are no phases."""
     return stride > 1 and kernel >= max(PHASES_FROM, stride)
 
 

@@ -114,8 +114,8 @@ def read_regions(
         )
     if len(kept) < len(by_id):
         logger.warning(
-            "%d of %d images have no key regions: no hand was found in them, or they were not in the manifest "
-            "when %s was cut; for new ones, begin with another --out",
+            "%d of %d images have no key regions: no hand was found in them, or they were not yet in the "
+            "manifest when %s was cut; for new ones, begin with another --out",
             len(by_id) - len(kept),
             len(by_id),
             folder,

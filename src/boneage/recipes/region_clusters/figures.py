@@ -122,7 +122,7 @@ def _sizes(measured: Measurements) -> bytes:
         own = {}
         for count in GROUP_COUNTS:
             config = replace(study.recipe.groups, count=count)
-            grouping = group(sample, study.recipe.join, config, study.recipe.schedule.seed)
+            grouping = group(sample, study.recipe.join, config, study.recipe.schedule.seed, hold_out=False)
             own[f"{count}"] = measure(sample, grouping, config).same.accuracy
         series[f"{int(hands.sum())} hands"] = own
     told = f"Numbers of hands, {TITLES[CCAE]}, best combination of the paper"

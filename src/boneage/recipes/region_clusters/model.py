@@ -7,6 +7,7 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from lzma import LZMAError
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -17,14 +18,27 @@ from numpy.typing import NDArray
 from boneage.core.errors import BundleError, ConfigError
 from boneage.core.types import FloatArray, Sex
 from boneage.recipes.region_clusters.config import InputConfig
-from boneage.recipes.region_clusters.crops import REGIONS, Patches
+from boneage.recipes.region_clusters.crops import PATCH_SIDE, REGIONS, Patches
 from boneage.recipes.region_clusters.groups import NO_GROUP, Groups
 from boneage.recipes.region_clusters.joining import Join
 from boneage.recipes.region_clusters.maturity import GroupAges, MaturityAges
 from boneage.recipes.region_clusters.reader import RegionReader
 from boneage.training.config import as_tree, build
 
-_UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error, ConfigError)
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    BadZipFile,
+    zlib.error,
+    LZMAError,
+    ConfigError,
+)
+"""What damaged files and settings raise where they are read; zip files have other compressions too."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +135,7 @@ class RegionClusters:
             centroids = np.asarray(arrays["centroids"], dtype=np.float32)
             if len(centroids) != len(known):
                 raise ValueError(f"{len(centroids)} centroids for {len(known)} groups")
-            return cls(
+            found = cls(
                 config,
                 tuple(RegionReader.of(name, config, _below(arrays, name)) for name in names),
                 _join(arrays, names, "join", bool(settings["averaged"])),
@@ -133,16 +147,11 @@ class RegionClusters:
                     for sex, tree in settings["maturity"].items()
                 },
             )
-        except (
-            OSError,
-            EOFError,
-            ValueError,
-            KeyError,
-            TypeError,
-            BadZipFile,
-            zlib.error,
-            ConfigError,
-        ) as error:
+            # Arrays whose sizes do not go together fail at the first hand, so one that shows nothing is read.
+            blank = np.zeros((len(REGIONS), PATCH_SIDE, PATCH_SIDE), np.uint8)
+            found.read(blank, np.zeros(len(REGIONS), np.bool_), None)
+            return found
+        except _UNREADABLE as error:
             raise BundleError(
                 f"{file.name} holds no clusters of regions ({error}); install the bundle again"
             ) from error
