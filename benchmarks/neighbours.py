@@ -46,9 +46,9 @@ def of_held_out(bundle: Bundle) -> None:
     for row, hit in zip(classed, right, strict=True):
         of_class[row["class"]].append(bool(hit))
     recalls = [np.mean(of_class[name]) for name in sorted(of_class, key=lambda name: int(name.split("-")[0]))]
-    print(f"class of 48 months, {len(right)} hands: {bootstrap_interval(right.astype(float))}")
-    print("  by class: " + ", ".join(f"{recall:.2f}" for recall in recalls))
-    print(f"  weighted as the paper's hands: {np.average(recalls, weights=PAPER_CLASSES):.3f}")
+    print(f"class of 48 months, {len(right)} hands: {bootstrap_interval(100.0 * right)} %")
+    print("  by class: " + ", ".join(f"{100 * recall:.1f}" for recall in recalls))
+    print(f"  weighted as the paper's hands: {100 * np.average(recalls, weights=PAPER_CLASSES):.1f}")
     girls = np.array([row["sex"] == "female" for row in rows])
     known = np.isfinite(positions) & np.isfinite(typical)
     bands = [(f"{low} to {high}", (ages >= low) & (ages < high)) for low, high in pairwise(BANDS)]

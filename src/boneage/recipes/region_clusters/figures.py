@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +19,12 @@ from boneage.recipes.region_clusters.reproduce import (
     ALIGNED,
     CCAE,
     EVERY,
-    GROUP_COUNTS,
     INTERVALS,
     PAPER,
     TITLES,
     VAE,
     balanced_share,
+    group_counts,
 )
 from boneage.recipes.region_clusters.results import group, held_out_positions, measure, order_of
 from boneage.recipes.region_clusters.tables import (
@@ -45,6 +46,8 @@ from boneage.reporting.image_plots import Pair, pairs_png, steps_png
 if TYPE_CHECKING:
     from boneage.recipes.region_clusters.results import Sample
 
+logger = logging.getLogger(__name__)
+
 SHOWN_REGIONS = ("2", "8", "17", "19", "16")
 """Of Figure 3."""
 
@@ -56,8 +59,8 @@ PAIRS = 6
 
 
 def write_figures(out: Path, measured: Measurements) -> None:
-    """Write every figure to a folder, whole or not at all."""
-    figures: dict[str, Callable[[Measurements], bytes]] = {
+    """Write every figure to a folder, whole or not at all; one that has nothing to show is left out."""
+    figures: dict[str, Callable[[Measurements], bytes | None]] = {
         "figure_3_steps": _steps,
         "figure_6_map": _map,
         "figure_7_regions_same_hands": lambda own: _regions(own, held_out=False),
@@ -69,8 +72,12 @@ def write_figures(out: Path, measured: Measurements) -> None:
         "coordinate": _coordinate,
     }
     for name, draw in figures.items():
+        drawn = draw(measured)
+        if drawn is None:
+            logger.warning("%s is left out: there is nothing to show", name)
+            continue
         partial = out / f"{name}.partial"
-        partial.write_bytes(draw(measured))
+        partial.write_bytes(drawn)
         partial.replace(out / f"{name}.png")
 
 
@@ -108,11 +115,14 @@ def _regions(measured: Measurements, held_out: bool) -> bytes:
         }
     how = "of held-out hands" if held_out else "read off the same hands"
     return lines_png(
-        series, f"accuracy {how}", "key region", f"Single key regions, {TITLES[CCAE]}, 16 groups"
+        series,
+        f"accuracy {how}",
+        "key region",
+        f"Single key regions, {TITLES[CCAE]}, {measured.study.recipe.groups.count} groups",
     )
 
 
-def _sizes(measured: Measurements) -> bytes:
+def _sizes(measured: Measurements) -> bytes | None:
     """Figure 8: accuracy by number of groups, a line a number of hands."""
     study = measured.study
     series = {}
@@ -120,11 +130,14 @@ def _sizes(measured: Measurements) -> bytes:
         hands = balanced_share(study, share)
         sample = study.samples[CCAE].take(hands)
         own = {}
-        for count in GROUP_COUNTS:
+        for count in group_counts(int(hands.sum())):
             config = replace(study.recipe.groups, count=count)
             grouping = group(sample, study.recipe.join, config, study.recipe.schedule.seed, hold_out=False)
             own[f"{count}"] = measure(sample, grouping, config).same.accuracy
-        series[f"{int(hands.sum())} hands"] = own
+        if own:
+            series[f"{int(hands.sum())} hands"] = own
+    if not series:
+        return None
     told = f"Numbers of hands, {TITLES[CCAE]}, best combination of the paper"
     return lines_png(
         series,
@@ -164,7 +177,7 @@ def _panel(sample: Sample, measured: Measurements) -> MapPanel:
     return MapPanel(np.asarray(mapped, dtype=np.float64), whole.ages)
 
 
-def _confused(measured: Measurements) -> bytes:
+def _confused(measured: Measurements) -> bytes | None:
     """Figure 10: pairs of hands of one group, nearest in latent space and of different classes."""
     study = measured.study
     sample = study.sample(CCAE, PAPER)
@@ -177,6 +190,8 @@ def _confused(measured: Measurements) -> bytes:
         left, right = (patches[places[at]].astype(np.float32) / np.float32(255) for at in (first, second))
         told = " and ".join(f"{sample.sexes[at]}, {sample.ages[at]:.0f}" for at in (first, second))
         pairs.append(Pair(left, right, f"{told} months"))
+    if not pairs:
+        return None
     return pairs_png(
         pairs, f"Most confused pairs, {TITLES[CCAE]}: one group, nearest in latent space, region 16"
     )

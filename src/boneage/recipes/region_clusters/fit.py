@@ -1,9 +1,9 @@
 """Train label-free groups of hands: on all hands, and fold by fold for what is held out.
 
-A run's folder holds `config.json`, `regions` (the patches, cut once), `all` and `foldN` (a file a region: its
-encoder and what it says of all hands), and in the end `clusters.npz` and `clusters.json` (the model, and
-what its groups' bone ages are) and, where bone ages are known, `oof.csv` (groups and ages of hands by models
-that had not seen them).
+A run's folder holds `config.json`, `folds.csv`, `regions` (the patches, cut once), `all` and `foldN` (a file
+a region: its encoder and what it says of all hands), and in the end `clusters.npz` and `clusters.json` (the
+model, and what its groups' bone ages are) and, where bone ages are known, `oof.csv` (groups and ages of hands
+by models that had not seen them).
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boneage.core.errors import ConfigError
 from boneage.core.types import FloatArray
 from boneage.data.manifest import read_manifest, write_text_atomically
-from boneage.data.splits import stratified_folds
+from boneage.data.splits import read_folds, stratified_folds, write_folds
 from boneage.recipes.region_clusters.config import Recipe
 from boneage.recipes.region_clusters.crops import HandRegions, read_regions
 from boneage.recipes.region_clusters.encode import Encoded, encode
@@ -54,6 +55,7 @@ from boneage.training.run import open_run, write_table
 logger = logging.getLogger(__name__)
 
 MODEL, SUMMARY, OUT_OF_FOLD = "clusters.npz", "clusters.json", "oof.csv"
+FOLDS = "folds.csv"
 REGIONS_FOLDER = "regions"
 _COLUMNS = (
     "id",
@@ -85,6 +87,7 @@ def train(job: TrainJob) -> Path:
     hands = read_regions(rows, job.out / REGIONS_FOLDER, job.locate)
     held_out = np.isfinite(hands.ages).sum() >= recipe.schedule.folds
     folds = _folds(rows, hands, recipe) if held_out else None
+    _keep_folds(hands, folds, job.out / FOLDS)
     every = np.ones(len(hands), dtype=np.bool_)
     fitted = fit_hands(hands, every, recipe, job.out / "all")
     fitted.model.save(job.out / MODEL)
@@ -159,6 +162,21 @@ def _folds(rows: tuple[Any, ...], hands: HandRegions, recipe: Recipe) -> Labels:
     folds = stratified_folds(rows, recipe.schedule.folds, recipe.schedule.seed)
     fold_of = {row.id: int(fold) for row, fold in zip(rows, folds, strict=True)}
     return np.array([fold_of[row.id] for row in hands.rows], dtype=np.int64)
+
+
+def _keep_folds(hands: HandRegions, folds: Labels | None, file: Path) -> None:
+    """Write the folds, or refuse to go on with others: encoders of a fold must not have seen its hands."""
+    if folds is None:
+        return
+    if file.exists():
+        known = read_folds(file)
+        if known != {row.id: int(fold) for row, fold in zip(hands.rows, folds, strict=True)}:
+            raise ConfigError(
+                f"{file} has other folds than the manifest's sexes and bone ages give now: begin with "
+                "another --out"
+            )
+        return
+    write_folds(file, hands.rows, folds)
 
 
 def _hold_out(hands: HandRegions, folds: Labels, recipe: Recipe, out: Path) -> dict[str, Any]:
@@ -237,7 +255,7 @@ def _record(fitted: Fitted, hands: HandRegions) -> dict[str, Any]:
         **fitted.model.settings(),
         "hands": len(hands),
         "masked": {name: int((~np.isfinite(own[:, 0])).sum()) for name, own in encoded.items()},
-        "agreement": fitted.agreement,
+        "agreement_same_hands": fitted.agreement,
         "losses": {
             name: [float(losses[0]), float(losses[-1])]
             for name, losses in fitted.encoded.losses.items()

@@ -48,6 +48,9 @@ COMBINATIONS = (
 GROUP_COUNTS = (4, 8, 16, 24, 32, 64)
 """Columns of its Table 3."""
 
+LEAST_A_GROUP = 3
+"""Hands for every group without which a number of groups is left out of tables and figures."""
+
 INTERVALS = (12, 24, 36, 48)
 """Lines of its Figure 7, in months."""
 
@@ -167,6 +170,11 @@ def make_study(job: TrainJob, recipe: Recipe) -> Study:
         sexes = tuple(row.sex for row in hands.rows)
         samples[name] = Sample(encoded.latents, encoded.contours, sexes, hands.ages, own_folds)
     return Study(recipe, hands, samples, subsets, ways(recipe))
+
+
+def group_counts(hands: int) -> tuple[int, ...]:
+    """Return the numbers of groups that so many hands can be sorted into."""
+    return tuple(count for count in GROUP_COUNTS if LEAST_A_GROUP * count <= hands)
 
 
 def paper_shares(recipe: Recipe) -> tuple[int, ...]:

@@ -21,12 +21,12 @@ from boneage.recipes.region_clusters.reproduce import (
     CCAE,
     COMBINATIONS,
     EVERY,
-    GROUP_COUNTS,
     INTERVALS,
     PAPER,
     PIXELS,
     TITLES,
     VAE,
+    group_counts,
 )
 from boneage.recipes.region_clusters.results import Outcome, group, held_out_positions, measure, order_of
 from boneage.reporting.tabular import markdown_table
@@ -110,7 +110,7 @@ def write_tables(out: Path, measured: Measurements) -> None:
     tree: dict[str, Any] = {"recipe": as_tree(measured.study.recipe)}
     sections = ["# Paper 2 on the data given", _head(measured.study)]
     for title, make in (
-        ("Best combination, 16 groups", _best),
+        (f"Best combination, {measured.study.recipe.groups.count} groups", _best),
         ("Table 1: the groups", _groups),
         ("Table 2: combinations of regions", _combinations),
         ("Table 3: number of groups", _numbers),
@@ -202,13 +202,13 @@ def _combinations(measured: Measurements) -> tuple[list[str], Any]:
         told = "all 19" if regions == REGIONS else ", ".join(regions)
         lines.append((told, "" if paper is None else f"{paper}", *cells))
     header = ("regions", "paper", *(TITLES[name] for name in (CCAE, VAE, PIXELS, ALIGNED)))
-    return ["Accuracy in percent at 48 months: same hands / held out.", markdown_table(header, lines)], record
+    return [_told_accuracy(measured), markdown_table(header, lines)], record
 
 
 def _numbers(measured: Measurements) -> tuple[list[str], Any]:
     lines, record = [], {}
     names = (CCAE, PIXELS, ALIGNED, "agreed_by_sex")
-    for count in GROUP_COUNTS:
+    for count in group_counts(int(measured.study.subsets[PAPER].sum())):
         cells = []
         for name in names:
             way = measured.study.ways[name]
@@ -220,8 +220,8 @@ def _numbers(measured: Measurements) -> tuple[list[str], Any]:
         accuracy, error = PRINTED_GROUPS[count]
         lines.append((f"{count}", f"{accuracy}; {error}", *cells))
     told = (
-        "Accuracy in percent at 48 months; MAE in months of the group's median age: same hands / held out. "
-        "The paper does not say what its MAE is of: 98 months with four groups is more than any of these."
+        f"{_told_accuracy(measured)} After it the MAE in months of the group's median age, likewise. The "
+        "paper does not say what its MAE is of: 98 months with four groups is more than any of these."
     )
     header = ("groups", "paper", *(measured.study.ways[name].title for name in names))
     return [told, markdown_table(header, lines)], record
@@ -256,7 +256,7 @@ def _regions(measured: Measurements) -> tuple[list[str], Any]:
     )
     told_ahead = f"Held out, the CCAE is ahead of the VAE in {ahead} of {len(REGIONS)} regions."
     text = [
-        "Accuracy in percent at 48 months: same hands / held out.",
+        _told_accuracy(measured),
         markdown_table(header, lines),
         told_ahead,
     ]
@@ -308,6 +308,11 @@ def class_names(edges: Sequence[float]) -> list[str]:
 
 def _orders(order: Order) -> tuple[str, ...]:
     return tuple("" if told is None else f"{told}" for told in (order.girls, order.boys, order.every))
+
+
+def _told_accuracy(measured: Measurements) -> str:
+    interval = measured.study.recipe.groups.interval_months
+    return f"Accuracy in percent at {interval} months: same hands / held out."
 
 
 def _both(outcome: Outcome) -> str:
