@@ -97,9 +97,9 @@ class RegionAutoEncoder(nn.Module):
     auto-encoder (Hou Y-J et al. arXiv:2109.05526) and its published program have the flattened last map as
     latent vector, a ReLU after every convolution, and no dense layer.
     Departs: the convolution of 30 x 30 comes first, on one channel, with stride 4; in the cited program it
-    is the third, with stride 2 and a twentieth of the speed. The latent map has no ReLU: with one, some
-    regions' networks died and gave every view the same vector. The output has a sigmoid for a ReLU, since
-    views lie in [0, 1].
+    is the third, on four channels with stride 2, which takes about thirty times as long. The latent map has
+    no ReLU: with one, some regions' networks died and gave every view the same vector. The output has a
+    sigmoid for a ReLU, since views lie in [0, 1].
     """
 
     def __init__(self, layers: Sequence[Layer], variational: bool = False) -> None:
