@@ -268,9 +268,7 @@ def test_ages_that_would_deal_hands_to_other_folds_are_refused(job: TrainJob, tm
     text = (out / "folds.csv").read_text().splitlines()
     name, fold = text[1].split(",")
     (out / "folds.csv").write_text("\n".join([text[0], f"{name},{1 - int(fold)}", *text[2:]]) + "\n")
-    with pytest.raises(
-        ConfigError, match=r"folds\.csv has other folds than the manifest's"
-    ):
+    with pytest.raises(ConfigError, match=r"folds\.csv has other folds than the manifest's"):
         train(replace(job, out=out, resume=True))
 
 
