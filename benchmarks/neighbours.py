@@ -54,7 +54,7 @@ def of_held_out(bundle: Bundle) -> None:
     bands = [(f"{low} to {high}", (ages >= low) & (ages < high)) for low, high in pairwise(BANDS)]
     print("months       sex     hands  Spearman of the position  MAE of the typical age")
     for name, band in (*bands, ("all", np.ones(len(ages), dtype=bool))):
-        for sex, own in (("girls", girls), ("boys", ~girls)):
+        for sex, own in (("girls", girls), ("boys", ~girls), ("both", np.ones(len(ages), dtype=bool))):
             mine = band & own & known
             order = bootstrap_interval(np.column_stack([positions[mine], ages[mine]]), rank_correlation)
             error = bootstrap_interval(typical[mine] - ages[mine], mean_absolute)

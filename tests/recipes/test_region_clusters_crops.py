@@ -119,18 +119,6 @@ def test_every_hand_is_cut_and_knows_its_row(hands: HandRegions) -> None:
             assert difference.max() <= 1, child.name
 
 
-def test_some_hands_of_many_keep_what_is_theirs(hands: HandRegions) -> None:
-    wanted = np.array([False, True, True, False, False, True])
-    for some in (hands.take(wanted), hands.take(np.flatnonzero(wanted))):
-        assert [row.id for row in some.rows] == ["h001", "h002", "h005"]
-        assert some.ages.tolist() == hands.ages[wanted].tolist()
-        np.testing.assert_array_equal(some.seen, hands.seen[wanted])
-        np.testing.assert_array_equal(some.patches("8"), hands.patches("8")[wanted])
-    twice = hands.take(wanted).take(np.array([2, 0]))
-    assert [row.id for row in twice.rows] == ["h005", "h001"]
-    np.testing.assert_array_equal(twice.patches("8"), hands.patches("8")[[5, 1]])
-
-
 def test_ages_and_sexes_may_be_unknown(tmp_path: Path) -> None:
     unknown = [drawn_regions.Child("a", 0.5, None, None), drawn_regions.Child("b", 0.5, 90.0, Sex.MALE)]
     data = drawn_regions.write_manifest(tmp_path, unknown)

@@ -176,7 +176,7 @@ def test_the_summary_says_what_the_table_holds(job: TrainJob) -> None:
     told, lines = summary(job.out), table(job.out / "oof.csv")
     held_out = told["out_of_fold"]
     right = [line["class"] == line["predicted_class"] for line in lines]
-    assert held_out["hands"] == len(lines) == COUNT
+    assert held_out["hands_in_a_class"] == held_out["hands_of_known_age"] == len(lines) == COUNT
     assert held_out["accuracy"] == pytest.approx(np.mean(right))
     for name, column in (("group_median_mae", "group_median_months"), ("typical_mae", "typical_months")):
         errors = [abs(float(line[column]) - float(line["bone_age_months"])) for line in lines]
@@ -439,7 +439,7 @@ def test_hands_of_one_sex_or_of_unknown_ones_are_held_out_all_the_same(
     run = started(tmp_path, [replace(child, sex=sex) for child in CHILDREN], cut)
     train(run)
     held_out = summary(run.out)["out_of_fold"]
-    assert held_out["hands"] == COUNT and 0 < held_out["accuracy"] <= 1
+    assert held_out["hands_in_a_class"] == COUNT and 0 < held_out["accuracy"] <= 1
     assert held_out["spearman"]["boys"] is None and held_out["spearman"]["every"] is not None
     assert (held_out["spearman"]["girls"] is None) == (sex is None)
     assert (held_out["typical_mae_months"] is None) == (sex is None)
@@ -453,7 +453,7 @@ def test_ages_of_some_hands_are_enough(tmp_path: Path, cut: Path) -> None:
     run = started(tmp_path, some, cut)
     train(run)
     told, lines = summary(run.out), table(run.out / "oof.csv")
-    assert told["out_of_fold"]["hands"] == 30 and len(lines) == COUNT
+    assert told["out_of_fold"]["hands_in_a_class"] == 30 and len(lines) == COUNT
     assert sum(line["bone_age_months"] != "" for line in lines) == 30
     assert sum(group["hands"] for group in told["groups"]) == 30
     assert all(group["mean_months"] is None for group in told["groups"] if group["hands"] < 10)
@@ -465,7 +465,7 @@ def test_ages_beyond_the_classes_are_in_none(tmp_path: Path, cut: Path) -> None:
     run = started(tmp_path, old, cut)
     train(run)
     held_out = summary(run.out)["out_of_fold"]
-    assert held_out["hands"] == 0 and held_out["accuracy"] is None
+    assert held_out["hands_in_a_class"] == 0 and held_out["accuracy"] is None
     assert held_out["spearman"]["every"] is None  # of ages that are all alike
     assert {line["class"] + line["predicted_class"] for line in table(run.out / "oof.csv")} == {""}
 
@@ -516,7 +516,7 @@ def test_too_few_hands_that_show_all_regions_are_refused(tmp_path: Path) -> None
     run = started(tmp_path, children)
     drawn_regions.write_regions(run.out / "regions", children, {"2": range(0, 15), "17": range(10, 25)})
     with pytest.raises(
-        ConfigError, match=r"15 hands show all of the regions 2, 17, 19; 20 or more are needed"
+        ConfigError, match=r"15 of \d+ hands show all of the regions 2, 17, 19; 20 or more are needed"
     ):
         train(run)
 

@@ -26,6 +26,7 @@ from boneage.recipes.region_clusters import figures, learn, tables, views  # noq
 from boneage.recipes.region_clusters import reproduce as module  # noqa: E402
 from boneage.recipes.region_clusters.config import PAPER_BEST, GroupsConfig, Recipe  # noqa: E402
 from boneage.recipes.region_clusters.groups import age_classes, class_edges  # noqa: E402
+from boneage.recipes.region_clusters.joining import LEAST_HANDS  # noqa: E402
 from boneage.recipes.region_clusters.learn import RegionTask  # noqa: E402
 from boneage.recipes.region_clusters.reproduce import (  # noqa: E402
     ALIGNED,
@@ -180,11 +181,14 @@ def test_hands_and_subsets(study: Study) -> None:
     assert len(set(counts[EQUAL].tolist())) == 1
     np.testing.assert_allclose(counts[PAPER] / counts[PAPER].max(), np.array(PAPER_CLASSES) / 276, atol=0.05)
     for share in (0.4, 1.0):
-        some = balanced_share(study, share)
+        given = (study.subsets[PAPER], study.hands.ages, share, study.recipe)
+        some = balanced_share(*given)
         assert not some[~study.subsets[PAPER]].any()
         found = np.bincount(classes[some], minlength=4)
         np.testing.assert_allclose(found, share * counts[PAPER], atol=0.5 + 1e-9)
-        np.testing.assert_array_equal(some, balanced_share(study, share))
+        np.testing.assert_array_equal(some, balanced_share(*given))
+    for name, hands in study.sizes.items():
+        assert name == f"{hands.sum()} hands" and hands.sum() >= 2 * LEAST_HANDS
 
 
 def test_all_19_regions_are_encoded_in_every_way(study: Study, job: TrainJob) -> None:

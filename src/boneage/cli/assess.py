@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from boneage.cli.assess_report import ReportParts, check_report, form_of
 from boneage.cli.console import (
     check_age,
     complain,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from boneage.inference.growth import Measurements
     from boneage.reporting.tabular import Failure
 
-PAGE_SUFFIXES = (".html", ".htm")
 STANDARDS = {"rus_chn": "RUS-CHN", "tw3": "TW3", "chn": "CHN"}
 """Standard -> its column's title; ages in months, by the most probable grades."""
 
@@ -39,10 +39,9 @@ EXPLANATIONS = (NEIGHBOURS,)
 
 @dataclass(slots=True)
 class _Outcome:
-    """What became of the images, in their order; the articles of the report are made on the way."""
+    """What became of the images, in their order; the parts of the report are made on the way."""
 
     results: list[Assessment | Failure] = field(default_factory=list)
-    articles: list[str] = field(default_factory=list)
 
     @property
     def failures(self) -> list[Failure]:
@@ -71,7 +70,13 @@ def assess(
         bool | None, typer.Option("--menarche/--no-menarche", help="Whether a girl's periods have begun.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list, an object an image.")] = False,
-    report: Annotated[Path | None, typer.Option(help="Write an HTML report of all images here.")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write a report: .html or .pdf of all images, .dcm (DICOM SR) or .fhir.json of one.",
+        ),
+    ] = None,
     radius_subgrades: Annotated[
         bool, typer.Option("--radius-subgrades", help="Tell the radius' sub-grade of CHN too, as 5_5.")
     ] = False,
@@ -100,7 +105,7 @@ def assess(
     """
     known_sex = parse_sex(sex)
     check_age(age_months)
-    check_report(report)
+    check_report(report, len(images))
     check_explanations(explain or ())
     patient = _patient(
         known_sex, age_months, len(images), height_cm, weight_kg, father_cm, mother_cm, menarche
@@ -112,19 +117,16 @@ def assess(
         if as_json:
             _print_records([_failure(path, error) for path in images])
         raise
-    outcome = _read_all(images, assessor, patient, with_report=report is not None)
+    parts = None if report is None else ReportParts(form_of(report))
+    outcome = _read_all(images, assessor, patient, parts)
     if as_json:
         _print_records(outcome.results)
     elif len(outcome.failures) < len(images):
         _print_table(outcome.results)
         if len(images) == 1:
             _print_details(outcome.assessments)
-    if report is not None:
-        from boneage.reporting import document
-
-        write_file(report, document.page(outcome.articles, outcome.failures))
-        if not as_json:
-            typer.echo(f"report: {report}")
+    if report is not None and parts is not None:
+        _write_report(report, parts, outcome.failures, as_json)
     raise typer.Exit(_exit_code(outcome))
 
 
@@ -159,27 +161,6 @@ def _patient(
     return _Patient(sex, age_months, measured)
 
 
-def check_report(report: Path | None) -> None:
-    """Refuse a report that cannot be written, before any image is read.
-
-    Raises:
-        ConfigError: the suffix is not HTML's, or the folder does not exist.
-    """
-    if report is None:
-        return
-    suffix = report.suffix.lower()
-    if suffix in {".pdf", ".dcm"}:
-        raise ConfigError(
-            f"--report cannot write {suffix} yet: name a .html file, which prints to PDF from a browser"
-        )
-    if suffix not in PAGE_SUFFIXES:
-        raise ConfigError(f"--report must name a .html file, not {report.name!r}: change the ending")
-    if not report.parent.is_dir():
-        raise ConfigError(
-            f"the folder of the report, {report.parent}, does not exist: create it, or name another"
-        )
-
-
 def check_explanations(wanted: Sequence[str]) -> None:
     """Refuse an explanation that there is none of, before any image is read.
 
@@ -212,12 +193,14 @@ def _load(
     )
 
 
-def _read_all(images: Sequence[Path], assessor: Assessor, patient: _Patient, with_report: bool) -> _Outcome:
+def _read_all(
+    images: Sequence[Path], assessor: Assessor, patient: _Patient, parts: ReportParts | None
+) -> _Outcome:
     """Read every image; a failure is said on standard error as it happens and kept as a result."""
     outcome = _Outcome()
     for path in images:
         try:
-            assessment, article = _read(path, assessor, patient, with_report)
+            assessment = _read(path, assessor, patient, parts)
         except BoneAgeError as error:
             failure = _failure(path, error)
             complain(failure.line)
@@ -226,28 +209,34 @@ def _read_all(images: Sequence[Path], assessor: Assessor, patient: _Patient, wit
         for notice in assessment.warnings:
             warn(f"{path}: {notice.text}")
         outcome.results.append(assessment)
-        outcome.articles.extend(article)
     return outcome
 
 
-def _read(
-    path: Path, assessor: Assessor, patient: _Patient, with_report: bool
-) -> tuple[Assessment, list[str]]:
+def _read(path: Path, assessor: Assessor, patient: _Patient, parts: ReportParts | None) -> Assessment:
     from boneage.imaging.read import read
 
     radiograph = read(path)
+    if parts is not None:
+        parts.check_source(radiograph)
     assessment = assessor.assess(
         radiograph,
         sex=patient.sex,
         chronological_age_months=patient.age_months,
         measured=patient.measured,
     )
-    if not with_report:
-        return assessment, []
-    from boneage.reporting import document
+    if parts is not None:
+        parts.add(radiograph, assessment, assessor)
+    return assessment
 
-    saliency = assessor.saliency(radiograph, assessment)
-    return assessment, [document.article(assessment, radiograph.pixels, saliency)]
+
+def _write_report(report: Path, parts: ReportParts, failures: Sequence[Failure], as_json: bool) -> None:
+    """Write the report, where there is something to report."""
+    content = parts.content(failures)
+    if content is None:
+        return
+    write_file(report, content)
+    if not as_json:
+        typer.echo(f"report: {report}")
 
 
 def _failure(path: Path, error: BoneAgeError) -> Failure:

@@ -341,7 +341,7 @@ class TypicalAge:
 class Neighbours:
     """Which training hands a hand is like, by what its regions look like; it explains an age, changes none.
 
-    It holds averages over many hands, never what belongs to one child.
+    It holds averages and counts over many hands.
 
     Args:
         group: the hand's own; None where it is in none.

@@ -41,6 +41,10 @@ class Likely:
         return bool(shift < self.most_shift and self.scales[0] < scale < self.scales[1])
 
 
+OF_A_BONE = Likely(most_shift=0.28, scales=(0.7, 1.4))
+"""Between a bone's region as key points place it, and the mean of such regions."""
+
+
 def move(image: FloatArray, to_image: NDArray[np.floating], side: int) -> FloatArray:
     """Return the image (side, side) whose pixels lie where `to_image` says, bilinear between pixels.
 

@@ -33,7 +33,7 @@ EDGES = "edges_months"
 """Key of those settings: borders of the age classes in which every group's hands are counted."""
 
 MASKED, NOTHING_READ, BEYOND = "regions_masked", "no_neighbours", "beyond_neighbours"
-"""Codes of the notices: regions that take no part; no region at all; a maturity that no training hand has."""
+"""Codes of the notices: regions that take no part; no region at all; a maturity beyond all typical ages."""
 
 _FOREARM = {"radius": "17", "ulna": "18"}
 _OF_A_FINGER = ("DIP joint", "PIP joint", "MCP joint")

@@ -67,6 +67,18 @@ def rank_correlation(samples: Values) -> Values:
         return np.asarray(ranks.prod(axis=2).sum(axis=1) / size)
 
 
+def rank_correlation_of(first: ArrayLike, second: ArrayLike) -> Interval | None:
+    """Return Spearman's correlation of (N,) and (N,) with its interval, without pairs that are not finite.
+
+    It is None where one of the two does not vary.
+    """
+    pairs = np.column_stack([np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)])
+    pairs = pairs[np.isfinite(pairs).all(axis=1)]
+    if any(len(np.unique(values)) < 2 for values in pairs.T):
+        return None
+    return bootstrap_interval(pairs, rank_correlation)
+
+
 def share_within(months: float) -> Statistic:
     """Return a statistic: the share of absolute values of at most `months`."""
 

@@ -37,7 +37,7 @@ def typical_words(typical: TypicalAge | None) -> str:
     if typical is None:
         return f"the training hands of this sex are {TOO_FEW}"
     return (
-        f"the {typical.hands} training hands nearest: mean {years_and_months(typical.mean_months)}, "
+        f"the {typical.hands} training hands nearest: about {years_and_months(typical.mean_months)}, "
         f"SD {typical.sd_months:.0f} months"
     )
 
@@ -59,8 +59,8 @@ def neighbours_section(assessment: Assessment) -> Iterator[str]:
     apart = ", girls and boys apart" if near.group is not None and near.group.sex is not None else ""
     yield (
         '<p class="soft">No label was used to group the hands or to put them in order of maturity: only what '
-        f"their images show{apart}. Their bone ages were looked up afterwards. These are averages over many "
-        "children, never one child's. They explain the bone age and do not change it.</p></section>"
+        f"their images show{apart}. Their bone ages were looked up afterwards. These are averages and counts "
+        "over many children. They explain the bone age and do not change it.</p></section>"
     )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from boneage.anatomy.regions import RegionViews
 from boneage.core.types import Affine, FloatArray
 from boneage.imaging.enhance import clahe, stretch_contrast
-from boneage.imaging.registration import Likely, align, mean_image, move
+from boneage.imaging.registration import OF_A_BONE, align, mean_image, move
 from boneage.recipes.radius_subgrades.config import InputConfig
 
 PATCH_SIDE = 144
@@ -24,7 +24,6 @@ PATCH_MARGIN = 1.4
 CLAHE_TILES = 4
 
 _BLUR = 2.0
-_LIKELY = Likely(most_shift=0.28, scales=(0.7, 1.4))
 
 Patches = NDArray[np.uint8]
 
@@ -41,7 +40,7 @@ def patch_of(views: RegionViews, to_view: Affine) -> Patches:
 
 def mean_radius(patches: Sequence[Patches]) -> FloatArray:
     """Return the mean (P, P) of patches that are laid over it, found in a few rounds of both."""
-    return mean_image([_smooth(patch) for patch in patches], _seen(), _LIKELY)
+    return mean_image([_smooth(patch) for patch in patches], _seen(), OF_A_BONE)
 
 
 def view_of(patch: Patches, config: InputConfig, template: FloatArray | None) -> FloatArray | None:
@@ -54,7 +53,7 @@ def view_of(patch: Patches, config: InputConfig, template: FloatArray | None) ->
     """
     pixels = _pixels(patch)
     if template is not None:
-        found = align(_smooth(patch), template, _seen(), _LIKELY)
+        found = align(_smooth(patch), template, _seen(), OF_A_BONE)
         if found is None:
             return None
         pixels = move(pixels, found, PATCH_SIDE)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boneage.core.types import Sex
-from boneage.metrics.bootstrap import Interval, bootstrap_interval, rank_correlation
+from boneage.metrics.bootstrap import Interval, bootstrap_interval, rank_correlation_of
 from boneage.recipes.radius_subgrades.crops import RADIUS
 from boneage.recipes.radius_subgrades.evidence import rise
 from boneage.standards.scoring import standard
@@ -204,16 +204,8 @@ def within_grades(held: HeldOut) -> list[WithinRow]:
             told = {
                 name.removeprefix("way_"): found
                 for name, way in held.ways.items()
-                if (found := _spearman(way[mine], ages)) is not None
+                if (found := rank_correlation_of(way[mine], ages)) is not None
             }
-            subgrade = _spearman(held.subgrades[mine], ages)
+            subgrade = rank_correlation_of(held.subgrades[mine], ages)
             rows.append(WithinRow(sex, int(grade), int(mine.sum()), subgrade, told))
     return rows
-
-
-def _spearman(first: Floats, second: Floats) -> Interval | None:
-    """Return Spearman's correlation with its interval, None where one of the two is constant."""
-    known = np.isfinite(first) & np.isfinite(second)
-    if len(np.unique(first[known])) < 2 or len(np.unique(second[known])) < 2:
-        return None
-    return bootstrap_interval(np.column_stack([first[known], second[known]]), rank_correlation)

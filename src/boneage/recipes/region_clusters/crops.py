@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from boneage.anatomy.regions import KEY_REGIONS, MIN_VISIBLE, RegionViews, key_regions
 from boneage.core.errors import ConfigError, InputError
-from boneage.core.types import Hand, Radiograph, Sex
+from boneage.core.types import Hand, Radiograph
 from boneage.data.manifest import Row
+from boneage.data.splits import stratified_folds
 from boneage.imaging.read import read
+from boneage.recipes.region_clusters.config import Recipe
 from boneage.training.run import write_table
 
 logger = logging.getLogger(__name__)
@@ -63,21 +65,10 @@ class HandRegions:
         ages = (row.bone_age_months for row in self.rows)
         return np.array([np.nan if age is None else age for age in ages], dtype=np.float64)
 
-    @property
-    def girls(self) -> NDArray[np.bool_]:
-        """Which hands (N,) are girls'."""
-        return np.array([row.sex is Sex.FEMALE for row in self.rows])
-
     def patches(self, region: str) -> Patches:
         """Return the patches (N, P, P) of one region; those of hands that do not show it mean nothing."""
         stored = np.load(self.folder / f"{region}.npy", mmap_mode="r")
         return np.asarray(stored[self.places])
-
-    def take(self, wanted: NDArray[np.bool_] | NDArray[np.int64]) -> HandRegions:
-        """Return the hands chosen, by (N,) truth values or by their places."""
-        chosen = np.arange(len(self))[wanted]
-        rows = tuple(self.rows[index] for index in chosen)
-        return replace(self, rows=rows, seen=self.seen[chosen], places=self.places[chosen])
 
 
 def patches_of(radiograph: Radiograph, hand: Hand) -> tuple[Patches, NDArray[np.bool_]]:
@@ -121,6 +112,17 @@ def read_regions(
             folder,
         )
     return HandRegions(tuple(by_id[name] for name in kept), seen, folder, np.arange(len(kept)))
+
+
+def folds_of(hands: HandRegions, rows: Sequence[Row], recipe: Recipe) -> NDArray[np.int64]:
+    """Return the fold (N,) of every hand: the same for all that share the manifest's rows.
+
+    Raises:
+        ConfigError: as `stratified_folds`.
+    """
+    folds = stratified_folds(rows, recipe.schedule.folds, recipe.schedule.seed)
+    fold_of = {row.id: int(fold) for row, fold in zip(rows, folds, strict=True)}
+    return np.array([fold_of[row.id] for row in hands.rows], dtype=np.int64)
 
 
 def _cut(rows: Sequence[Row], folder: Path, locate: Callable[[Radiograph], Hand]) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +91,8 @@ def _learn_alone(region: _Region) -> str:
     """Learn in a process of its own, on one thread."""
     import torch
 
+    import boneage.recipes.region_clusters.learn  # noqa: F401  Lightning sets its log's level as it is imported
+
     torch.set_num_threads(1)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     return _learn(region)
@@ -135,15 +140,23 @@ def _file(folder: Path, name: str) -> Path:
     return folder / f"{name}.npz"
 
 
+def _arrays(file: Path) -> dict[str, Any]:
+    try:
+        with np.load(file) as saved:
+            return {key: saved[key] for key in saved.files}
+    except (OSError, ValueError, BadZipFile, zlib.error) as error:
+        raise ConfigError(
+            f"{file} is damaged ({error}): delete it and resume, so that it is learnt anew"
+        ) from error
+
+
 def _read(folder: Path, names: Sequence[str], recipe: Recipe, count: int) -> Encoded:
     found = Encoded({}, {}, {}, {})
     latents: dict[str, FloatArray] = {}
     for name in names:
-        with np.load(_file(folder, name)) as saved:
-            latents[name] = saved[_LATENTS]
-            found.contours[name] = saved[_CONTOURS]
-            found.losses[name] = saved[_LOSSES]
-            arrays = {key: saved[key] for key in saved.files if key not in (_LATENTS, _CONTOURS, _LOSSES)}
+        arrays = _arrays(_file(folder, name))
+        latents[name], found.contours[name] = arrays.pop(_LATENTS), arrays.pop(_CONTOURS)
+        found.losses[name] = arrays.pop(_LOSSES)
         found.readers[name] = RegionReader.of(name, recipe.input, arrays)
         if len(latents[name]) != count:
             raise ConfigError(f"{_file(folder, name)} is of other hands: begin with another --out")

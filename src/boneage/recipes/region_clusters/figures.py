@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from boneage.core.types import FloatArray, Sex
 from boneage.recipes.region_clusters.crops import REGIONS
-from boneage.recipes.region_clusters.groups import class_edges
+from boneage.recipes.region_clusters.groups import class_edges, class_names
 from boneage.recipes.region_clusters.joining import complete, fit_join
 from boneage.recipes.region_clusters.reproduce import (
     ALIGNED,
@@ -23,14 +23,12 @@ from boneage.recipes.region_clusters.reproduce import (
     PAPER,
     TITLES,
     VAE,
-    balanced_share,
-    group_counts,
 )
-from boneage.recipes.region_clusters.results import group, held_out_positions, measure, order_of
+from boneage.recipes.region_clusters.results import held_out_positions, order_of
 from boneage.recipes.region_clusters.tables import (
     PRINTED_BEST,
     Measurements,
-    class_names,
+    by_size,
 )
 from boneage.recipes.region_clusters.views import STEPS, cut_view
 from boneage.reporting.cluster_plots import (
@@ -50,9 +48,6 @@ logger = logging.getLogger(__name__)
 
 SHOWN_REGIONS = ("2", "8", "17", "19", "16")
 """Of Figure 3."""
-
-SIZES = (0.4, 0.6, 0.8, 1.0)
-"""Shares of the hands that Figure 8 and 9 are drawn for."""
 
 PAIRS = 6
 """Most-confused pairs of Figure 10."""
@@ -124,28 +119,15 @@ def _regions(measured: Measurements, held_out: bool) -> bytes:
 
 def _sizes(measured: Measurements) -> bytes | None:
     """Figure 8: accuracy by number of groups, a line a number of hands."""
-    study = measured.study
-    series = {}
-    for share in SIZES:
-        hands = balanced_share(study, share)
-        sample = study.samples[CCAE].take(hands)
-        own = {}
-        for count in group_counts(int(hands.sum())):
-            config = replace(study.recipe.groups, count=count)
-            grouping = group(sample, study.recipe.join, config, study.recipe.schedule.seed, hold_out=False)
-            own[f"{count}"] = measure(sample, grouping, config).same.accuracy
-        if own:
-            series[f"{int(hands.sum())} hands"] = own
+    series = {
+        name: {f"{count}": outcome.same.accuracy for count, outcome in by_count.items()}
+        for name, by_count in by_size(measured).items()
+    }
     if not series:
         return None
     told = f"Numbers of hands, {TITLES[CCAE]}, best combination of the paper"
-    return lines_png(
-        series,
-        "accuracy read off the same hands",
-        "groups",
-        told,
-        {"the paper, 960 hands": PRINTED_BEST / 100},
-    )
+    what, reference = "accuracy read off the same hands", {"the paper, 960 hands": PRINTED_BEST / 100}
+    return lines_png(series, what, "groups", told, reference)
 
 
 def _map(measured: Measurements) -> bytes:
@@ -159,10 +141,8 @@ def _map(measured: Measurements) -> bytes:
 
 def _maps(measured: Measurements) -> bytes:
     """Figure 9: the same of growing numbers of hands."""
-    panels = {}
-    for share in SIZES[1:]:
-        hands = balanced_share(measured.study, share)
-        panels[f"{int(hands.sum())} hands"] = _panel(measured.study.samples[CCAE].take(hands), measured)
+    study = measured.study
+    panels = {name: _panel(study.sample(CCAE, name), measured) for name in list(study.sizes)[-3:]}
     return map_png(panels, f"t-SNE of growing numbers of hands, {TITLES[CCAE]}")
 
 

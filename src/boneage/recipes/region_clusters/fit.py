@@ -25,15 +25,16 @@ from numpy.typing import NDArray
 from boneage.core.errors import ConfigError
 from boneage.core.types import FloatArray
 from boneage.data.manifest import read_manifest, write_text_atomically
-from boneage.data.splits import read_folds, stratified_folds, write_folds
+from boneage.data.splits import read_folds, write_folds
 from boneage.recipes.region_clusters.config import Recipe
-from boneage.recipes.region_clusters.crops import HandRegions, read_regions
+from boneage.recipes.region_clusters.crops import HandRegions, folds_of, read_regions
 from boneage.recipes.region_clusters.encode import Encoded, encode
 from boneage.recipes.region_clusters.groups import (
     NO_GROUP,
     Labels,
     age_classes,
     class_edges,
+    class_names,
     count_classes,
     dominating,
     fit_groups,
@@ -86,7 +87,7 @@ def train(job: TrainJob) -> Path:
     rows = read_manifest(job.data)
     hands = read_regions(rows, job.out / REGIONS_FOLDER, job.locate)
     held_out = np.isfinite(hands.ages).sum() >= recipe.schedule.folds
-    folds = _folds(rows, hands, recipe) if held_out else None
+    folds = folds_of(hands, rows, recipe) if held_out else None
     _keep_folds(hands, folds, job.out / FOLDS)
     every = np.ones(len(hands), dtype=np.bool_)
     fitted = fit_hands(hands, every, recipe, job.out / "all")
@@ -157,13 +158,6 @@ def fit_hands(hands: HandRegions, learn: NDArray[np.bool_], recipe: Recipe, fold
     return Fitted(model, encoded, labels, positions, mean_correlation(coordinate, latents))
 
 
-def _folds(rows: tuple[Any, ...], hands: HandRegions, recipe: Recipe) -> Labels:
-    """Return the fold (N,) of every hand: the same for all that share the manifest."""
-    folds = stratified_folds(rows, recipe.schedule.folds, recipe.schedule.seed)
-    fold_of = {row.id: int(fold) for row, fold in zip(rows, folds, strict=True)}
-    return np.array([fold_of[row.id] for row in hands.rows], dtype=np.int64)
-
-
 def _keep_folds(hands: HandRegions, folds: Labels | None, file: Path) -> None:
     """Write the folds, or refuse to go on with others: encoders of a fold must not have seen its hands."""
     if folds is None:
@@ -182,7 +176,7 @@ def _keep_folds(hands: HandRegions, folds: Labels | None, file: Path) -> None:
 def _hold_out(hands: HandRegions, folds: Labels, recipe: Recipe, out: Path) -> dict[str, Any]:
     """Learn from every four folds what the fifth is told by; write `oof.csv` and return what it shows."""
     edges = class_edges(recipe.groups)
-    classes = age_classes(hands.ages, edges)
+    classes, names = age_classes(hands.ages, edges), class_names(edges)
     lines: list[tuple[object, ...]] = []
     positions = np.full(len(hands), np.nan, dtype=np.float32)
     parts = np.full((len(recipe.join.regions), len(hands)), np.nan, dtype=np.float32)
@@ -213,8 +207,8 @@ def _hold_out(hands: HandRegions, folds: Labels, recipe: Recipe, out: Path) -> d
                     _number(hands.ages[at]),
                     group,
                     _number(positions[at], 4),
-                    _class(classes[at], edges),
-                    _class(predicted[at], edges),
+                    names[classes[at]] if classes[at] >= 0 else "",
+                    names[predicted[at]] if predicted[at] >= 0 else "",
                     _number(median[at]),
                     _number(typical[at]),
                     " ".join(masked),
@@ -240,7 +234,8 @@ def _held_out_figures(
     known = classes >= 0
     order = order_of(positions, hands.ages, [row.sex for row in hands.rows])
     return {
-        "hands": int(known.sum()),
+        "hands_of_known_age": int(np.isfinite(hands.ages).sum()),
+        "hands_in_a_class": int(known.sum()),
         "accuracy": _mean(np.where(known, predicted == classes, np.nan)),
         "group_median_mae_months": _mean(np.abs(median - hands.ages)),
         "typical_mae_months": _mean(np.abs(typical - hands.ages)),
@@ -268,10 +263,6 @@ def _mean(values: NDArray[np.float64]) -> float | None:
     """Return the mean of the values that are known, None without one."""
     known = values[np.isfinite(values)]
     return float(known.mean()) if len(known) else None
-
-
-def _class(number: int, edges: tuple[float, ...]) -> str:
-    return f"{edges[number]:g}-{edges[number + 1]:g}" if number >= 0 else ""
 
 
 def _number(value: float, digits: int = 1) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,6 +124,11 @@ def class_edges(config: GroupsConfig) -> tuple[float, ...]:
     low, high = config.ages_months
     count = max(1, int((high - low) // config.interval_months))
     return (*(low + config.interval_months * place for place in range(count)), high)
+
+
+def class_names(edges: Sequence[float]) -> list[str]:
+    """Return what the age classes are called, as `24-72`, in months."""
+    return [f"{low:g}-{high:g}" for low, high in pairwise(edges)]
 
 
 def age_classes(ages: Ages, edges: Sequence[float]) -> Labels:

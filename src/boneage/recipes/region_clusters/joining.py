@@ -175,7 +175,8 @@ def _usable(latents: Latents, regions: Sequence[str]) -> dict[str, FloatArray]:
     whole = complete(latents, regions)
     if whole.sum() < LEAST_HANDS:
         raise ConfigError(
-            f"{whole.sum()} hands show all of the regions {', '.join(regions)}; {LEAST_HANDS} or more are "
-            "needed: give more hands, or a combination without the region that is missing"
+            f"{whole.sum()} of {len(whole)} hands show all of the regions {', '.join(regions)}; "
+            f"{LEAST_HANDS} or more are needed: give more hands, or a combination "
+            "without a region that many lack"
         )
     return {region: latents[region][whole] for region in regions}

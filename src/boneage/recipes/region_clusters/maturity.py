@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from boneage.core.types import FloatArray, Sex
+from boneage.core.types import PERCENTILES, FloatArray, Sex
 from boneage.recipes.region_clusters.config import GroupsConfig, JoinConfig
 from boneage.recipes.region_clusters.groups import (
     Ages,
@@ -26,7 +26,6 @@ NEAREST = 40
 """Hands of one sex that the typical age at a position is the mean of, at most."""
 
 KNOTS = 41
-_SHARES = (5, 25, 50, 75, 95)
 
 
 def fit_coordinate(latents: Latents, contours: Mapping[str, FloatArray], config: JoinConfig) -> Join:
@@ -69,7 +68,7 @@ class GroupAges:
         classes: how many of them are in every age class.
         mean_months: their mean.
         sd_months: their standard deviation.
-        percentiles_months: the 5th, 25th, 50th, 75th and 95th.
+        percentiles_months: those of `PERCENTILES`.
     """
 
     sex: Sex | None
@@ -115,7 +114,7 @@ def ages_of_groups(groups: Groups, labels: Labels, ages: Ages, config: GroupsCon
         if len(mine) < LEAST_SHOWN:
             found.append(GroupAges(sex, len(mine)))
             continue
-        shares = tuple(float(value) for value in np.percentile(mine, _SHARES))
+        shares = tuple(float(value) for value in np.percentile(mine, PERCENTILES))
         counts = tuple(int(count) for count in table[group])
         found.append(GroupAges(sex, len(mine), counts, float(mine.mean()), float(mine.std()), shares))
     return tuple(found)

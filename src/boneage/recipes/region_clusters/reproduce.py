@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from boneage.core.errors import ConfigError
 from boneage.data.manifest import read_manifest
-from boneage.data.splits import stratified_folds
 from boneage.recipes.region_clusters.config import PAPER_BEST, GroupsConfig, JoinConfig, Recipe
-from boneage.recipes.region_clusters.crops import REGIONS, HandRegions, read_regions
+from boneage.recipes.region_clusters.crops import REGIONS, HandRegions, folds_of, read_regions
 from boneage.recipes.region_clusters.encode import encode
 from boneage.recipes.region_clusters.groups import age_classes, class_edges
+from boneage.recipes.region_clusters.joining import LEAST_HANDS
 from boneage.recipes.region_clusters.results import PAPER_CLASSES, Sample, balanced
 from boneage.training.config import TrainJob, named_config, read_config
 from boneage.training.run import open_run
@@ -47,6 +47,9 @@ COMBINATIONS = (
 
 GROUP_COUNTS = (4, 8, 16, 24, 32, 64)
 """Columns of its Table 3."""
+
+SIZES = (0.4, 0.6, 0.8, 1.0)
+"""Shares of the hands of the paper's balance that Figures 8 and 9 are made for."""
 
 LEAST_A_GROUP = 3
 """Hands for every group without which a number of groups is left out of tables and figures."""
@@ -83,6 +86,7 @@ class Study:
         hands: all of them.
         samples: encoding -> latent vectors of all hands.
         subsets: name -> hands (N,) that groups are measured on.
+        sizes: such as `222 hands` -> growing numbers of hands (N,) of one balance, and all of them.
         ways: name -> a way that is followed through all tables.
     """
 
@@ -90,11 +94,12 @@ class Study:
     hands: HandRegions
     samples: Mapping[str, Sample]
     subsets: Mapping[str, NDArray[np.bool_]]
+    sizes: Mapping[str, NDArray[np.bool_]]
     ways: Mapping[str, Way]
 
     def sample(self, encoding: str, subset: str) -> Sample:
         """Return the hands of a subset, as one encoding has them."""
-        return self.samples[encoding].take(self.subsets[subset])
+        return self.samples[encoding].take({**self.sizes, **self.subsets}[subset])
 
 
 def reproduce(job: TrainJob) -> Path:
@@ -115,13 +120,18 @@ def reproduce(job: TrainJob) -> Path:
 
 
 def encodings(recipe: Recipe) -> dict[str, Recipe]:
-    """Return the recipe of every way of encoding; `recipe` is that of the constrained auto-encoder."""
+    """Return the recipe of every way of encoding, whatever kind and alignment `recipe` itself has."""
+    recipe = replace(
+        recipe,
+        input=replace(recipe.input, align=False),
+        network=replace(recipe.network, kind="ccae"),
+    )
     return {
         CCAE: recipe,
         VAE: replace(recipe, network=replace(recipe.network, kind="vae", weight=1.0)),
         PIXELS: replace(
             recipe,
-            input=replace(recipe.input, steps=(), align=False),
+            input=replace(recipe.input, steps=()),
             network=replace(recipe.network, kind="pca"),
         ),
         ALIGNED: replace(recipe, input=replace(recipe.input, align=True)),
@@ -130,12 +140,13 @@ def encodings(recipe: Recipe) -> dict[str, Recipe]:
 
 def ways(recipe: Recipe) -> dict[str, Way]:
     """Return the ways from latent vectors to groups that all tables have."""
+    apart = replace(recipe.join, agreement=0)
     agreed = replace(recipe.join, regions=REGIONS, agreement=1)
-    by_sex = replace(recipe.groups, by_sex=True)
-    beside = {name: Way(TITLES[name], name, recipe.join, recipe.groups) for name in TITLES}
+    together, by_sex = (replace(recipe.groups, by_sex=own) for own in (False, True))
+    beside = {name: Way(TITLES[name], name, apart, together) for name in TITLES}
     return {
         **beside,
-        "agreed": Way("agreement of all regions", ALIGNED, agreed, recipe.groups),
+        "agreed": Way("agreement of all regions", ALIGNED, agreed, together),
         "agreed_by_sex": Way("agreement of all regions, groups by sex", ALIGNED, agreed, by_sex),
     }
 
@@ -153,9 +164,7 @@ def make_study(job: TrainJob, recipe: Recipe) -> Study:
     if len(rows) < len(every):
         logger.warning("left out: %d images without sex or bone age", len(every) - len(rows))
     hands = read_regions(rows, job.out / "regions", job.locate)
-    folds = stratified_folds(rows, recipe.schedule.folds, recipe.schedule.seed)
-    fold_of = {row.id: fold for row, fold in zip(rows, folds, strict=True)}
-    own_folds = np.array([fold_of[row.id] for row in hands.rows], dtype=np.int64)
+    folds = folds_of(hands, rows, recipe)
     edges = class_edges(recipe.groups)
     shares = paper_shares(recipe)
     subsets = {
@@ -163,13 +172,22 @@ def make_study(job: TrainJob, recipe: Recipe) -> Study:
         EQUAL: balanced(hands.ages, edges, (1,) * len(shares), recipe.schedule.seed),
         EVERY: np.asarray(age_classes(hands.ages, edges) >= 0),
     }
+    few = min(int(own.sum()) for own in subsets.values())
+    if few < 2 * LEAST_HANDS:
+        raise ConfigError(
+            f"{few} hands are left where the age classes are balanced, and {2 * LEAST_HANDS} or more are "
+            "needed: give more hands of the class that has fewest"
+        )
     learn = np.ones(len(hands), dtype=np.bool_)
     samples = {}
     for name, own in encodings(recipe).items():
         encoded = encode(hands, learn, own, REGIONS, job.out / name)
         sexes = tuple(row.sex for row in hands.rows)
-        samples[name] = Sample(encoded.latents, encoded.contours, sexes, hands.ages, own_folds)
-    return Study(recipe, hands, samples, subsets, ways(recipe))
+        samples[name] = Sample(encoded.latents, encoded.contours, sexes, hands.ages, folds)
+    growing = [balanced_share(subsets[PAPER], hands.ages, share, recipe) for share in SIZES]
+    enough = [own for own in (*growing, subsets[EVERY]) if own.sum() >= 2 * LEAST_HANDS]
+    sizes = {f"{int(own.sum())} hands": own for own in enough}
+    return Study(recipe, hands, samples, subsets, sizes, ways(recipe))
 
 
 def group_counts(hands: int) -> tuple[int, ...]:
@@ -183,12 +201,12 @@ def paper_shares(recipe: Recipe) -> tuple[int, ...]:
     return PAPER_CLASSES if classes == len(PAPER_CLASSES) else (1,) * classes
 
 
-def balanced_share(study: Study, share: float) -> NDArray[np.bool_]:
-    """Return a share of the hands (N,) of the paper's balance, in the same balance."""
-    whole = study.subsets[PAPER]
-    recipe = study.recipe
+def balanced_share(
+    whole: NDArray[np.bool_], ages: NDArray[np.float64], share: float, recipe: Recipe
+) -> NDArray[np.bool_]:
+    """Return a share of the hands `whole` (N,) with ages (N,) in months, in the same balance of classes."""
     edges = class_edges(recipe.groups)
-    classes = age_classes(study.hands.ages, edges)
+    classes = age_classes(ages, edges)
     rng = np.random.default_rng(recipe.schedule.seed)
     found = np.zeros_like(whole)
     for own in range(len(edges) - 1):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from boneage.core.errors import ConfigError
 from boneage.core.types import FloatArray, Sex
-from boneage.metrics.bootstrap import Interval, bootstrap_interval, rank_correlation
+from boneage.metrics.bootstrap import Interval, bootstrap_interval, rank_correlation_of
 from boneage.recipes.region_clusters.config import GroupsConfig, JoinConfig
 from boneage.recipes.region_clusters.groups import (
     NO_GROUP,
@@ -137,7 +137,7 @@ class Read:
 
     Args:
         groups: (N,) of every hand; held out, every fold's have numbers of their own.
-        table: (K, C) hands of every class in every group.
+        table: (K, C) hands of every class in every group; held out, sums over folds' own groups.
         predicted: (N,) the dominating class of the hand's group, -1 without one.
         typical: (N,) the median age in months of the hand's group, NaN without one.
         classes: (N,) the true ones.
@@ -273,10 +273,4 @@ def order_of(positions: FloatArray, ages: Ages, sexes: Sequence[Sex | None]) -> 
     known = np.isfinite(positions) & np.isfinite(ages)
     own = np.array([None if sex is None else str(sex) for sex in sexes])
     girls, boys = (known & (own == str(sex)) for sex in (Sex.FEMALE, Sex.MALE))
-    return Order(*(_spearman(positions[part], ages[part]) for part in (girls, boys, known)))
-
-
-def _spearman(first: FloatArray, second: Ages) -> Interval | None:
-    if min(len(np.unique(first)), len(np.unique(second))) < 2:
-        return None
-    return bootstrap_interval(np.column_stack([first.astype(np.float64), second]), rank_correlation)
+    return Order(*(rank_correlation_of(positions[part], ages[part]) for part in (girls, boys, known)))

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ import numpy as np
 from boneage.data.manifest import write_text_atomically
 from boneage.recipes.region_clusters.config import PAPER_BEST, JoinConfig
 from boneage.recipes.region_clusters.crops import REGIONS
-from boneage.recipes.region_clusters.groups import age_classes, class_edges, dominating
+from boneage.recipes.region_clusters.groups import age_classes, class_edges, class_names, dominating
 from boneage.recipes.region_clusters.reproduce import (
     ALIGNED,
     CCAE,
@@ -89,6 +88,7 @@ class Measurements:
         config = way.groups
         if interval is not None:
             config = replace(config, interval_months=interval)
+        # Groups do not depend on the interval, so ways that differ in it alone share theirs.
         grouping = self._group(way.encoding, way.join, replace(way.groups, interval_months=1), subset)
         return measure(self.study.sample(way.encoding, subset), grouping, config)
 
@@ -115,6 +115,7 @@ def write_tables(out: Path, measured: Measurements) -> None:
         ("Table 2: combinations of regions", _combinations),
         ("Table 3: number of groups", _numbers),
         ("Table 4 and Figure 7: single regions", _regions),
+        ("Figure 8: numbers of hands", _sizes),
         ("A coordinate of maturity without a label", _coordinates),
         ("Regions that were masked", _masked),
     ):
@@ -134,7 +135,8 @@ def _head(study: Study) -> str:
     sizes = "; ".join(f"{name}, {' + '.join(map(str, own))} = {own.sum()}" for name, own in counts.items())
     return (
         f"Encoders learnt without labels from all {len(study.hands)} hands: views of {recipe.input.side} and "
-        f"{recipe.input.wide_side} px, layers (kernel, channels, stride) "
+        f"{recipe.input.wide_side} px ({', '.join(recipe.input.steps) or 'no steps'}), "
+        "layers (kernel, channels, stride) "
         f"{', '.join(str(layer) for layer in recipe.network.layers)}, weight of the constraint "
         f"{recipe.network.weight:g}, {recipe.schedule.epochs} epochs. Groups are measured on hands of "
         f"{edges[0]:g} to {edges[-1]:g} months, by class: {sizes}. Unless said otherwise, figures are of the "
@@ -263,6 +265,33 @@ def _regions(measured: Measurements) -> tuple[list[str], Any]:
     return text, record
 
 
+def by_size(measured: Measurements) -> dict[str, dict[int, Outcome]]:
+    """Return, for growing numbers of hands, what the best combination gives by the number of groups."""
+    way = measured.study.ways[CCAE]
+    found = {
+        name: {
+            count: measured.of(replace(way, groups=replace(way.groups, count=count)), name)
+            for count in group_counts(int(hands.sum()))
+        }
+        for name, hands in measured.study.sizes.items()
+    }
+    return {name: own for name, own in found.items() if own}
+
+
+def _sizes(measured: Measurements) -> tuple[list[str], Any]:
+    found = by_size(measured)
+    counts = sorted({count for own in found.values() for count in own})
+    lines = [
+        (name, *(_both(own[count]) if count in own else "" for count in counts))
+        for name, own in found.items()
+    ]
+    record = {
+        f"{name}, {count}": _record(outcome) for name, own in found.items() for count, outcome in own.items()
+    }
+    told = f"{TITLES[CCAE]}, the paper's best combination, by number of groups. {_told_accuracy(measured)}"
+    return [told, markdown_table(("hands", *map(str, counts)), lines)], record
+
+
 def _coordinates(measured: Measurements) -> tuple[list[str], Any]:
     lines, record = [], {}
     study = measured.study
@@ -299,11 +328,6 @@ def _masked(measured: Measurements) -> tuple[list[str], Any]:
         "part in learning it, and are grouped by their other regions."
     )
     return [told, markdown_table(("encoding", "region: hands"), lines)], counts
-
-
-def class_names(edges: Sequence[float]) -> list[str]:
-    """Return what the age classes are called, as `24-72`, in months."""
-    return [f"{low:g}-{high:g}" for low, high in pairwise(edges)]
 
 
 def _orders(order: Order) -> tuple[str, ...]:

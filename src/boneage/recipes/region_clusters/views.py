@@ -12,7 +12,7 @@ import numpy as np
 
 from boneage.core.types import FloatArray
 from boneage.imaging.enhance import adaptive_threshold, equalise, gaussian
-from boneage.imaging.registration import Likely, align, mean_image, move
+from boneage.imaging.registration import OF_A_BONE, align, mean_image, move
 from boneage.recipes.region_clusters.config import InputConfig
 from boneage.recipes.region_clusters.crops import PATCH_MARGIN, PATCH_SIDE, Patches
 
@@ -20,7 +20,6 @@ TEMPLATE_SIDE = 64
 """Pixels of the mean region, and of the patches that are laid over it: half the patches' side."""
 
 _SMOOTH_PX = 1.2
-_LIKELY = Likely(most_shift=0.28, scales=(0.7, 1.4))
 _EDGE = 8
 """Pixels at the template's edge that are not compared: other bones lie there."""
 
@@ -43,7 +42,7 @@ Source: paper 2, section 2.2: contrast equalisation, Gaussian blurring, adaptive
 def mean_region(patches: Patches) -> FloatArray:
     """Return the mean (T, T) of patches (N, P, P) of one region that are laid over it."""
     step = -(-len(patches) // _MOST_OF_A_MEAN)
-    return mean_image([_small(patch) for patch in patches[::step]], _compared(), _LIKELY)
+    return mean_image([_small(patch) for patch in patches[::step]], _compared(), OF_A_BONE)
 
 
 def view_of(patch: Patches, config: InputConfig, side: int, template: FloatArray | None) -> FloatArray | None:
@@ -65,7 +64,7 @@ def cut_view(patch: Patches, side: int, template: FloatArray | None) -> FloatArr
     margin = PATCH_SIDE * (1 - 1 / PATCH_MARGIN) / 2
     to_patch = np.array([[scale, 0, margin + scale / 2 - 0.5], [0, scale, margin + scale / 2 - 0.5]])
     if template is not None:
-        found = align(_small(patch), template, _compared(), _LIKELY)
+        found = align(_small(patch), template, _compared(), OF_A_BONE)
         if found is None:
             return None
         to_patch = _in_patch(found) @ np.vstack([to_patch, [0, 0, 1]])
