@@ -86,7 +86,7 @@ def test_two_lines_tell_the_group_and_the_typical_age(run: Run, image, tmp_path:
     assert group.startswith(
         "Neighbours, without a label: group 2 of 3 of girls' hands, the least mature first; its 40"
     )
-    assert typical == "Most alike in maturity: the 15 training hands nearest: mean 10 y 0 m, SD 12 months"
+    assert typical == "Most alike in maturity: the 15 training hands nearest: about 10 y 0 m, SD 12 months"
 
 
 def test_too_few_hands_are_said_to_be(run: Run, image, tmp_path: Path) -> None:

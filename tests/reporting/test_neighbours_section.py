@@ -95,7 +95,7 @@ def test_the_table_and_the_sentences_say_the_same_in_words() -> None:
 def test_it_says_that_no_label_was_used_and_that_no_age_is_changed(sex: Sex | None) -> None:
     text = words(section(found_neighbours(group=found_group(sex=sex))))
     assert "No label was used to group the hands" in text and "do not change it" in text
-    assert "never one child's" in text
+    assert "averages and counts over many children" in text
     assert ("girls and boys apart" in text) is (sex is not None)
     assert ("of girls' hands" in text) is (sex is not None)
 
@@ -133,7 +133,7 @@ def test_the_lines_of_a_table_in_one() -> None:
     )
     assert (
         typical_words(TypicalAge(120.0, 12.0, 15))
-        == "the 15 training hands nearest: mean 10 y 0 m, SD 12 months"
+        == "the 15 training hands nearest: about 10 y 0 m, SD 12 months"
     )
     assert "too few" in typical_words(None)
 
