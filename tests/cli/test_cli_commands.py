@@ -24,25 +24,6 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a command line on the stand-in; returns exit code, stdout and stderr."""
-    for name, members in (("assess", ("Assessor",)), ("bundle", ("Bundle",))):
-        module = ModuleType(f"boneage.inference.{name}")
-        for member in members:
-            setattr(module, member, getattr(boneage_fakes, member))
-        module.SHIPPED = Path("shipped")  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-
-    def execute(*arguments: object) -> tuple[int, str, str]:
-        code = program.run([str(argument) for argument in arguments])
-        captured = capfd.readouterr()
-        assert "Traceback" not in captured.err
-        return code, captured.out, captured.err
-
-    return execute
-
-
-@pytest.fixture
 def image(tmp_path: Path) -> Callable[[str], Path]:
     """Write a small, hand-less, but readable image."""
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import boneage_fakes
@@ -16,7 +14,6 @@ import numpy as np
 import pytest
 from cluster_fakes import found_neighbours, small_group
 
-from boneage.cli import main as program
 from boneage.core.errors import BundleError, ExitCode
 from boneage.core.types import Assessment, Notice
 
@@ -43,20 +40,8 @@ class Assessor(boneage_fakes.Assessor):
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a command line on the stand-in; returns exit code, stdout and stderr."""
-    for name, member in (("assess", Assessor), ("bundle", boneage_fakes.Bundle)):
-        module = ModuleType(f"boneage.inference.{name}")
-        setattr(module, member.__name__, member)
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-
-    def execute(*arguments: object) -> tuple[int, str, str]:
-        code = program.run([str(argument) for argument in arguments])
-        captured = capfd.readouterr()
-        assert "Traceback" not in captured.err
-        return code, captured.out, captured.err
-
-    return execute
+def assessor() -> type:
+    return Assessor
 
 
 @pytest.fixture

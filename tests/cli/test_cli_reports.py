@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import boneage_fakes
 import cv2
@@ -18,7 +17,6 @@ from dicom_studies import WHOSE, errors_of, report_text, write_study_image
 from numpy.typing import NDArray
 from pydicom import dcmread
 
-from boneage.cli import main as program
 from boneage.core.errors import ExitCode
 from boneage.core.types import Sex
 from boneage.data.synthetic import draw_hand
@@ -33,23 +31,6 @@ def blurred() -> NDArray[np.uint8]:
     """Return a small picture that is readable and no hand."""
     pixels = np.random.default_rng(0).integers(0, 255, (300, 200)).astype(np.uint8)
     return np.asarray(cv2.GaussianBlur(pixels, (0, 0), 9), dtype=np.uint8)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a command line on the stand-in; returns exit code, stdout and stderr."""
-    for name, member in (("assess", "Assessor"), ("bundle", "Bundle")):
-        module = ModuleType(f"boneage.inference.{name}")
-        setattr(module, member, getattr(boneage_fakes, member))
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-
-    def execute(*arguments: object) -> tuple[int, str, str]:
-        code = program.run([str(argument) for argument in arguments])
-        captured = capfd.readouterr()
-        assert "Traceback" not in captured.err
-        return code, captured.out, captured.err
-
-    return execute
 
 
 @pytest.fixture
