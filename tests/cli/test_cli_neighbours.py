@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from cluster_fakes import found_neighbours, small_group
 
+from boneage.cli import main as program
 from boneage.core.errors import BundleError, ExitCode
 from boneage.core.types import Assessment, Notice
+from boneage.inference.bundle import write_bundle
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -115,3 +117,24 @@ def test_a_bundle_without_groups_fails_in_one_line_and_as_json(run: Run, image) 
     assert (code, out, err.count("\n")) == (ExitCode.FAILED, "", 1) and "no groups of training hands" in err
     (record,) = json.loads(run(*arguments, "--json")[1])
     assert (record["status"], record["code"], record["neighbours"]) == ("failed", BundleError.code, None)
+
+
+@pytest.mark.parametrize(("accuracy", "told"), [(0.786, "; 79% of held-out hands"), (None, "")])
+def test_info_tells_which_groups_a_bundle_has(
+    accuracy: float | None, told: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    clusters = {
+        "groups": [{}] * 4,
+        "regions": ["2", "17"],
+        "hands": 40,
+        "out_of_fold": {"accuracy": accuracy},
+    }
+    about = {"name": "n", "version": "1", "method": "m", "methods": {}, "graphs": {}}
+    write_bundle(tmp_path / "with", {**about, "region_clusters": clusters}, {})
+    write_bundle(tmp_path / "without", about, {})
+    assert program.run(["info", "--bundle", str(tmp_path / "with")]) == ExitCode.DONE
+    shown = " ".join(capfd.readouterr().out.split())
+    assert f"4 label-free groups from 2 regions of 40 hands{told}" in shown
+    assert ("held-out hands in a group" in shown) == (accuracy is not None)
+    program.run(["info", "--bundle", str(tmp_path / "without")])
+    assert "label-free" not in capfd.readouterr().out

@@ -100,6 +100,8 @@ def _summary(bundle: dict[str, Any]) -> dict[str, Any]:
             )
     if "radius_subgrades" in bundle:
         told["radius_subgrades"] = _subgrades(bundle["radius_subgrades"])
+    if "region_clusters" in bundle:
+        told["region_clusters"] = _clusters(bundle["region_clusters"])
     return told
 
 
@@ -111,6 +113,16 @@ def _subgrades(settings: dict[str, Any]) -> str:
         for pair, refusal in found.items()
     ]
     return f"{', '.join(words)}; learnt from {settings['crops']} radii"
+
+
+def _clusters(settings: dict[str, Any]) -> str:
+    """Return how many label-free groups a bundle has, and how well they tell the age of held-out hands."""
+    groups = len(settings["groups"])
+    words = f"{groups} label-free groups from {len(settings['regions'])} regions of {settings['hands']} hands"
+    accuracy = settings["out_of_fold"]["accuracy"]
+    if accuracy is None:
+        return words
+    return f"{words}; {accuracy:.0%} of held-out hands in a group of their age class"
 
 
 def _lines(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
