@@ -295,13 +295,6 @@ def test_what_is_measured_is_the_study_s(study: Study, tree: dict[str, Any]) -> 
     assert again.held_out.accuracy == kept.held_out.accuracy
 
 
-def test_without_held_out_folds_the_same_hands_are_grouped_the_same(study: Study) -> None:
-    sample, way = study.sample(CCAE, PAPER), study.ways[CCAE]
-    alone = group(sample, way.join, way.groups, 0, hold_out=False)
-    assert alone.folds == {}
-    np.testing.assert_array_equal(alone.same, group(sample, way.join, way.groups, 0).same)
-
-
 def test_drawn_hands_are_ordered_by_what_their_regions_agree_on(tree: dict[str, Any]) -> None:
     for told in ("all 19", ", ".join(PAPER_BEST)):
         record = tree["A coordinate of maturity without a label"][f"{ALIGNED}, {told}"]

@@ -48,13 +48,11 @@ class HandRegions:
         rows: of the manifest, a hand each.
         seen: (N, 19) which regions are in the image, and show something.
         folder: where the patches lie, for all hands that were cut.
-        places: (N,) of the hands in those files.
     """
 
     rows: tuple[Row, ...]
     seen: NDArray[np.bool_]
     folder: Path
-    places: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -68,7 +66,7 @@ class HandRegions:
     def patches(self, region: str) -> Patches:
         """Return the patches (N, P, P) of one region; those of hands that do not show it mean nothing."""
         stored = np.load(self.folder / f"{region}.npy", mmap_mode="r")
-        return np.asarray(stored[self.places])
+        return np.asarray(stored[: len(self)])  # room is made for the images in which no hand is found too
 
 
 def patches_of(radiograph: Radiograph, hand: Hand) -> tuple[Patches, NDArray[np.bool_]]:
@@ -111,7 +109,7 @@ def read_regions(
             len(by_id),
             folder,
         )
-    return HandRegions(tuple(by_id[name] for name in kept), seen, folder, np.arange(len(kept)))
+    return HandRegions(tuple(by_id[name] for name in kept), seen, folder)
 
 
 def folds_of(hands: HandRegions, rows: Sequence[Row], recipe: Recipe) -> NDArray[np.int64]:

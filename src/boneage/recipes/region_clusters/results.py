@@ -107,10 +107,8 @@ class Grouping:
     folds: Mapping[int, Labels]
 
 
-def group(
-    sample: Sample, join: JoinConfig, config: GroupsConfig, seed: int, *, hold_out: bool = True
-) -> Grouping:
-    """Group hands with all of them, and with every fold left out unless nothing is to be held out.
+def group(sample: Sample, join: JoinConfig, config: GroupsConfig, seed: int) -> Grouping:
+    """Group hands with all of them, and with every fold left out.
 
     Join and groups are learnt from the hands named; the encoders are those that the latent vectors came from,
     which no label has been near.
@@ -126,8 +124,7 @@ def group(
         return groups.nearest(joined(sample.latents), sample.sexes)
 
     every = np.ones(len(sample), dtype=np.bool_)
-    held_out = np.unique(sample.folds) if hold_out else sample.folds[:0]
-    folds = {int(fold): labels(sample.folds != fold) for fold in held_out}
+    folds = {int(fold): labels(sample.folds != fold) for fold in np.unique(sample.folds)}
     return Grouping(config.count, labels(every), folds)
 
 
