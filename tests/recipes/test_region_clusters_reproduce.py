@@ -284,8 +284,8 @@ def test_what_is_measured_is_the_study_s(study: Study, tree: dict[str, Any]) -> 
         assert len(outcome.same.classes) == study.subsets[subset].sum()
     # One grouping is measured at several intervals.
     coarse, fine = measured.single(CCAE, "2"), measured.single(CCAE, "2", 12)
-    np.testing.assert_array_equal(coarse.same.groups, fine.same.groups)
-    assert fine.same.table.shape[1] == 16 and coarse.same.table.shape[1] == 4
+    np.testing.assert_array_equal(coarse.groups, fine.groups)
+    assert fine.table.shape[1] == 16 and coarse.table.shape[1] == 4
     assert fine.same.accuracy.estimate < coarse.same.accuracy.estimate
     # What is kept for other tables changes nothing.
     sample, way = study.sample(CCAE, PAPER), study.ways[CCAE]
@@ -328,20 +328,21 @@ def test_every_figure_is_there_and_shows_something(job: TrainJob) -> None:
 
 def test_the_most_confused_are_of_one_group_and_differ_in_age(study: Study) -> None:
     sample = study.sample(CCAE, PAPER)
-    outcome = Measurements(study).of(study.ways[CCAE]).same
+    outcome = Measurements(study).of(study.ways[CCAE])
+    classes = outcome.same.classes
     values = np.hstack([sample.latents[name] for name in PAPER_BEST])
-    pairs = figures._nearest_unlike(values, outcome.groups, outcome.classes, sample.ages)
+    pairs = figures._nearest_unlike(values, outcome.groups, classes, sample.ages)
     assert 0 < len(pairs) <= figures.PAIRS
     assert len({at for pair in pairs for at in pair}) == 2 * len(pairs)  # nobody twice
     gaps = []
     for first, second in pairs:
         assert outcome.groups[first] == outcome.groups[second]
-        assert outcome.classes[first] != outcome.classes[second]
+        assert classes[first] != classes[second]
         assert abs(sample.ages[first] - sample.ages[second]) >= 24
         gaps.append(np.linalg.norm(values[first] - values[second]))
     assert np.isfinite(gaps).all() and (np.diff(gaps) >= -1e-4).all()
     # The nearest pair of all that qualify.
-    unlike = (outcome.groups[:, None] == outcome.groups) & (outcome.classes[:, None] != outcome.classes)
+    unlike = (outcome.groups[:, None] == outcome.groups) & (classes[:, None] != classes)
     unlike &= np.abs(sample.ages[:, None] - sample.ages) >= 24
     first, second = np.nonzero(unlike)
     assert np.nanmin(np.linalg.norm(values[first] - values[second], axis=1)) == pytest.approx(

@@ -162,11 +162,11 @@ def _confused(measured: Measurements) -> bytes | None:
     study = measured.study
     sample = study.sample(CCAE, PAPER)
     places = np.flatnonzero(study.subsets[PAPER])
-    outcome = measured.of(study.ways[CCAE]).same
+    outcome = measured.of(study.ways[CCAE])
     values = fit_join(sample.latents, study.recipe.join)(sample.latents)
     patches = study.hands.patches("16")
     pairs = []
-    for first, second in _nearest_unlike(values, outcome.groups, outcome.classes, sample.ages):
+    for first, second in _nearest_unlike(values, outcome.groups, outcome.same.classes, sample.ages):
         left, right = (patches[places[at]].astype(np.float32) / np.float32(255) for at in (first, second))
         told = " and ".join(f"{sample.sexes[at]}, {sample.ages[at]:.0f}" for at in (first, second))
         pairs.append(Pair(left, right, f"{told} months"))
@@ -203,7 +203,7 @@ def _nearest_unlike(
 def _groups(measured: Measurements) -> bytes:
     """Table 1 as a picture."""
     ways = {name: measured.study.ways[name] for name in (CCAE, "agreed_by_sex")}
-    counts = {way.title: measured.of(way).same.table for way in ways.values()}
+    counts = {way.title: measured.of(way).table for way in ways.values()}
     names = class_names(class_edges(measured.study.recipe.groups))
     return groups_png(counts, names, "Groups and the age classes in them, months; labels off the same hands")
 

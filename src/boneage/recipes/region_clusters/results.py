@@ -133,16 +133,12 @@ class Read:
     """Classes and ages that hands get from their groups.
 
     Args:
-        groups: (N,) of every hand; held out, every fold's have numbers of their own.
-        table: (K, C) hands of every class in every group; held out, sums over folds' own groups.
         predicted: (N,) the dominating class of the hand's group, -1 without one.
         typical: (N,) the median age in months of the hand's group, NaN without one.
         classes: (N,) the true ones.
         ages: (N,) the true ages.
     """
 
-    groups: Labels
-    table: Labels
     predicted: Labels
     typical: Ages
     classes: Labels
@@ -158,25 +154,31 @@ class Read:
         """The mean distance in months of a hand's age from its group's median."""
         return float(np.nanmean(np.abs(self.typical - self.ages)))
 
-    def agreement(self) -> tuple[float, float]:
-        """Return the adjusted Rand index and the normalised mutual information of groups and classes.
-
-        Only groups that were made once can be compared: not those of held-out hands, a fold at a time.
-        """
-        from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
-
-        return (
-            float(adjusted_rand_score(self.classes, self.groups)),
-            float(normalized_mutual_info_score(self.classes, self.groups)),
-        )
-
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """One way of grouping, measured as the paper does (`same`: labels off the same hands) and held out."""
+    """One way of grouping, and how well it tells the age.
 
+    Args:
+        groups: (N,) made of all hands.
+        table: (K, C) hands of every class in each of these.
+        same: read off the same hands, as the paper does.
+        held_out: read off the other folds' groups and hands.
+    """
+
+    groups: Labels
+    table: Labels
     same: Read
     held_out: Read
+
+    def agreement(self) -> tuple[float, float]:
+        """Return the adjusted Rand index and the normalised mutual information of groups and classes."""
+        from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+        return (
+            float(adjusted_rand_score(self.same.classes, self.groups)),
+            float(normalized_mutual_info_score(self.same.classes, self.groups)),
+        )
 
 
 def measure(sample: Sample, grouping: Grouping, config: GroupsConfig) -> Outcome:
@@ -193,24 +195,14 @@ def measure(sample: Sample, grouping: Grouping, config: GroupsConfig) -> Outcome
             "leave them out, or give other groups.ages_months"
         )
     every = np.ones(len(sample), dtype=np.bool_)
-    told = _told(sample, grouping.same, every, grouping.count, edges)
-    same = Read(grouping.same, *told, classes, sample.ages)
-    held_out = Read(
-        same.groups.copy(),
-        same.table.copy(),
-        same.predicted.copy(),
-        same.typical.copy(),
-        classes,
-        sample.ages,
-    )
-    held_out.table[:] = 0
+    table, class_told, age_told = _told(sample, grouping.same, every, grouping.count, edges)
+    predicted, typical = np.full(len(sample), -1), np.full(len(sample), np.nan)
     for fold, labels in grouping.folds.items():
         mine = sample.folds == fold
-        _, predicted, typical = _told(sample, labels, ~mine, grouping.count, edges)
-        held_out.groups[mine], held_out.predicted[mine] = labels[mine], predicted[mine]
-        held_out.typical[mine] = typical[mine]
-        held_out.table[:] += count_classes(labels[mine], classes[mine], *held_out.table.shape)
-    return Outcome(same, held_out)
+        _, others_class, others_age = _told(sample, labels, ~mine, grouping.count, edges)
+        predicted[mine], typical[mine] = others_class[mine], others_age[mine]
+    same = Read(class_told, age_told, classes, sample.ages)
+    return Outcome(grouping.same, table, same, Read(predicted, typical, classes, sample.ages))
 
 
 def _told(

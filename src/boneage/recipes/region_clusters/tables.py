@@ -153,7 +153,7 @@ def _best(measured: Measurements) -> tuple[list[str], Any]:
     for subset, hands in measured.study.subsets.items():
         for name, way in measured.study.ways.items():
             outcome = measured.of(way, subset)
-            rand, information = outcome.same.agreement()
+            rand, information = outcome.agreement()
             lines.append(
                 (
                     way.title,
@@ -179,7 +179,7 @@ def _groups(measured: Measurements) -> tuple[list[str], Any]:
     text, record = [], {}
     for name in (CCAE, "agreed_by_sex"):
         way = measured.study.ways[name]
-        table = measured.of(way).same.table
+        table = measured.of(way).table
         names = class_names(class_edges(way.groups))
         lines: Lines = []
         for number, (row, best) in enumerate(zip(table, dominating(table), strict=True)):
@@ -349,7 +349,7 @@ def _percent(read: Any) -> str:
 
 
 def _record(outcome: Outcome) -> dict[str, Any]:
-    rand, information = outcome.same.agreement()
+    rand, information = outcome.agreement()
     return {
         "same": {"accuracy": asdict(outcome.same.accuracy), "mae_months": outcome.same.mean_error},
         "held_out": {
