@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from boneage.batch import pool, table
 from boneage.batch.journal import Journal
 from boneage.core.errors import BoneAgeError, ConfigError
+from boneage.core.processes import Died, Raised
 from boneage.core.runtime import DEFAULT_RUNTIME
 from boneage.core.types import Assessment, Sex
 from boneage.data.manifest import Row
@@ -255,8 +256,8 @@ def _failed_row(task: _Task, failure: Failure) -> dict[str, Any]:
     }
 
 
-def _broken_row(task: _Task, trouble: pool.Died | pool.Raised) -> dict[str, Any]:
-    if isinstance(trouble, pool.Died):
+def _broken_row(task: _Task, trouble: Died | Raised) -> dict[str, Any]:
+    if isinstance(trouble, Died):
         reason = (
             f"the worker process ended (exit code {trouble.exit_code}) while it read this image, perhaps for "
             "want of memory: try it alone with `boneage assess`, or run fewer --workers"

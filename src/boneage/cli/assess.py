@@ -214,10 +214,11 @@ def _read_all(
 
 def _read(path: Path, assessor: Assessor, patient: _Patient, parts: ReportParts | None) -> Assessment:
     from boneage.imaging.read import read
+    from boneage.reporting.forms import check_form
 
     radiograph = read(path)
     if parts is not None:
-        parts.check_source(radiograph)
+        check_form(parts.form, radiograph)
     assessment = assessor.assess(
         radiograph,
         sex=patient.sex,

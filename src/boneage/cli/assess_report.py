@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boneage.core.errors import ConfigError, DeliveryError
+from boneage.reporting.forms import OF_A_STUDY, TITLES, Form, Source, read_header, render
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -20,25 +19,16 @@ if TYPE_CHECKING:
     from boneage.reporting.tabular import Failure
 
 
-class Form(StrEnum):
-    """The form of a report."""
-
-    PAGE = "HTML page"
-    PDF = "PDF"
-    DICOM = "DICOM structured report"
-    FHIR = "FHIR report"
-
-
 ENDINGS = {
-    ".html": Form.PAGE,
-    ".htm": Form.PAGE,
+    ".html": Form.HTML,
+    ".htm": Form.HTML,
     ".pdf": Form.PDF,
-    ".dcm": Form.DICOM,
+    ".dcm": Form.REPORT,
     ".fhir.json": Form.FHIR,
 }
 """Ending of the file's name -> the report's form."""
 
-OF_ONE_IMAGE = (Form.DICOM, Form.FHIR)
+OF_ONE_IMAGE = (Form.REPORT, Form.FHIR)
 """Forms that belong to one patient and one study."""
 
 
@@ -58,10 +48,10 @@ def check_report(report: Path | None, images: int = 1) -> None:
         )
     if form in OF_ONE_IMAGE and images != 1:
         raise ConfigError(
-            f"--report {report.name}: a {form} is about one image, and {images} were given: give one image, "
-            "or name a .html or .pdf file"
+            f"--report {report.name}: a {TITLES[form]} is about one image, and {images} were given: "
+            "give one image, or name a .html or .pdf file"
         )
-    if form is Form.DICOM:
+    if form is Form.REPORT:
         from boneage.reporting.dicom_content import highdicom
 
         highdicom()
@@ -90,21 +80,9 @@ class ReportParts:
     book: Book | None = None
     files: list[bytes] = field(default_factory=list)
 
-    def check_source(self, radiograph: Radiograph) -> None:
-        """Refuse an image that the report cannot be about, before it is assessed.
-
-        Raises:
-            ConfigError: a DICOM report of an image that is no DICOM file.
-        """
-        if self.form is Form.DICOM and "SOPInstanceUID" not in radiograph.identifiers:
-            raise ConfigError(
-                f"{radiograph.path}: a {self.form} goes into the study of its image, and this is no DICOM "
-                "image of a study: give the DICOM file, or name a .html, .pdf or .fhir.json file"
-            )
-
     def add(self, radiograph: Radiograph, assessment: Assessment, assessor: Assessor) -> None:
         """Make an image's part."""
-        if self.form is Form.PAGE:
+        if self.form is Form.HTML:
             from boneage.reporting import document
 
             saliency = assessor.saliency(radiograph, assessment)
@@ -114,16 +92,14 @@ class ReportParts:
 
             self.book = self.book or Book()
             self.book.add(summary_figure(assessment, radiograph.pixels, name=radiograph.path))
-        elif self.form is Form.DICOM:
-            from boneage.reporting.dicom_results import file_bytes, structured_report
-
-            self.files.append(file_bytes(structured_report(assessment, _header(radiograph.path))))
         else:
-            self.files.append(_fhir(radiograph, assessment))
+            header = _header(radiograph.path) if self.form in OF_A_STUDY else None
+            source = Source(radiograph, header, name=radiograph.path)
+            self.files.append(render(self.form, assessment, source))
 
     def content(self, failures: Sequence[Failure]) -> bytes | str | None:
         """Return the whole report; None where there is nothing to report."""
-        if self.form is Form.PAGE:
+        if self.form is Form.HTML:
             from boneage.reporting import document
 
             return document.page(self.articles, failures)
@@ -138,27 +114,9 @@ def _header(path: str) -> Dataset:
     Raises:
         DeliveryError: the file cannot be read a second time.
     """
-    from pydicom import dcmread
-    from pydicom.config import disable_value_validation
-
     try:
-        with disable_value_validation():
-            return dcmread(path, stop_before_pixels=True, force=True)
+        return read_header(Path(path).read_bytes())
     except OSError as error:
         raise DeliveryError(
             f"{path} cannot be read again for its report ({error.strerror}): leave it in place"
         ) from error
-
-
-def _fhir(radiograph: Radiograph, assessment: Assessment) -> bytes:
-    """Return the FHIR report; a DICOM file's own numbers, never its names, say whose it is."""
-    from boneage.reporting.fhir import Identifiers, diagnostic_report
-
-    numbers = radiograph.identifiers
-    identifiers = Identifiers(
-        patient_id=numbers.get("PatientID"),
-        accession_number=numbers.get("AccessionNumber"),
-        study_uid=numbers.get("StudyInstanceUID"),
-    )
-    made = diagnostic_report(assessment, identifiers)
-    return (json.dumps(made, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")

@@ -356,6 +356,31 @@ class Neighbours:
     masked: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ReadSheet:
+    """A standard's score sheet with the grades that a reader gave in place of the network's.
+
+    Args:
+        standard: its name, as `rus_chn`.
+        edition: what it is called in print.
+        changed: bone -> the reader's grade, where it differs from the network's or the network gave none.
+        grades: bone -> grade, the network's where the reader let it stand; a TW3 stage by its place from A.
+        scores: bone -> its score.
+        total: sum of the scores; None where a bone has no grade.
+        age_months: the bone age at that total, likewise.
+        sd_score: how many standard deviations that age lies above the chronological one, where that is known.
+    """
+
+    standard: str
+    edition: str
+    changed: Mapping[str, float]
+    grades: Mapping[str, float]
+    scores: Mapping[str, float]
+    total: float | None
+    age_months: float | None
+    sd_score: float | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Assessment:
     """The product's answer for one radiograph; every report is a pure function of it.
@@ -370,6 +395,7 @@ class Assessment:
         distribution: by the bundle's interval classifier, where it has one.
         radius_subgrade: where it was asked for, and the radius has a grade.
         neighbours: where they were asked for, and a region could be read.
+        reading: score sheets on which a reader changed grades; they leave the machine's answer as it is.
     """
 
     path: str
@@ -388,3 +414,4 @@ class Assessment:
     distribution: AgeDistribution | None = None
     radius_subgrade: RadiusSubgrade | None = None
     neighbours: Neighbours | None = None
+    reading: tuple[ReadSheet, ...] = ()

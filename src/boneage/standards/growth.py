@@ -64,6 +64,20 @@ def checked(name: str, value: float, low: float, high: float, unit: str) -> floa
     return float(value)
 
 
+def reference_sd(
+    sex: Sex | str, reference: Reference = Reference.BRUSH
+) -> tuple[tuple[float, ...], tuple[float, ...], str]:
+    """Return a reference's chronological ages and standard deviations, both in months, and its name.
+
+    Raises:
+        ConfigError: the sex is no sex.
+    """
+    name = _SD_TABLES[reference]
+    rows = read_table(name).of(Sex.parse(sex))
+    ages = tuple(number(row, "chronological_age_months", name) for row in rows)
+    return ages, tuple(number(row, "sd_months", name) for row in rows), _SD_NAMES[reference]
+
+
 def plates(sex: Sex | str) -> tuple[Plate, ...]:
     """Return the plates of the Greulich-Pyle atlas for one sex, youngest first.
 
