@@ -44,7 +44,7 @@ $(VENV)/installed-run: pyproject.toml | $(BIN)/python
 
 $(VENV)/installed-dev: pyproject.toml | $(BIN)/python
 	@echo "installing boneage with what training and the tests need (a few minutes) ..."
-	@$(INSTALL) -e '.[train,dev,dicom]'
+	@$(INSTALL) -e '.[train,dev,dicom,serve]'
 	@touch $@ $(VENV)/installed-run
 
 demo: $(VENV)/installed-run ## assess radiographs (IMAGES=path), print a table, write out/demo/report.html

@@ -10,7 +10,20 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from boneage.cli import assess, batch, bundle, data, evaluate, grade, height, info, reproduce, score, train
+from boneage.cli import (
+    assess,
+    batch,
+    bundle,
+    data,
+    evaluate,
+    grade,
+    height,
+    info,
+    reproduce,
+    score,
+    serve,
+    train,
+)
 from boneage.cli.console import Interrupted, complain
 from boneage.core.errors import BoneAgeError, ExitCode, exit_code
 
@@ -36,6 +49,7 @@ app.command("bundle")(bundle.bundle)
 app.command("evaluate")(evaluate.evaluate)
 app.command("reproduce")(reproduce.reproduce)
 app.add_typer(data.app, name="data")
+app.command("serve")(serve.serve)
 app.command("info")(info.info)
 
 

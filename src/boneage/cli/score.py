@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -36,7 +36,9 @@ def score(
     for notice in sheet.warnings:
         warn(notice.text)
     if as_json:
-        print_json(_record(sheet))
+        from boneage.reporting.tabular import score_record
+
+        print_json(score_record(sheet))
     else:
         _print_table(sheet, chosen)
 
@@ -61,27 +63,6 @@ def parse_grades(standard: Standard, texts: list[str]) -> dict[Bone, float]:
             raise WrongBones(f"the {bone} is given twice, the second time as {text!r}: give each bone once")
         found[bone] = standard.parse_grade(bone, grade)
     return found
-
-
-def _record(sheet: ScoreSheet) -> dict[str, Any]:
-    return {
-        "standard": sheet.standard,
-        "edition": sheet.edition,
-        "sex": str(sheet.sex),
-        "bones": [
-            {
-                "bone": str(bone.bone),
-                "grade": bone.grade,
-                "stage": bone.stage,
-                "score": round(bone.score, 4),
-                "maximum": bone.maximum,
-            }
-            for bone in sheet.bones
-        ],
-        "total": round(sheet.total, 4),
-        "age_months": round(sheet.age_months, 4),
-        "warnings": [{"code": notice.code, "text": notice.text} for notice in sheet.warnings],
-    }
 
 
 def _print_table(sheet: ScoreSheet, standard: Standard) -> None:

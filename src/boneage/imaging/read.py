@@ -49,6 +49,13 @@ def read_bytes(data: bytes, name: str = "") -> Radiograph:
         raise type(error)(f"{name}: {error}" if name else str(error)) from error
 
 
+def kind_of(data: bytes) -> str | None:
+    """Return `dicom` or `picture` for what the bytes of a file start as, None for neither; nothing is decoded."""
+    if _is_dicom(data):
+        return "dicom"
+    return "picture" if raster.is_raster(data) else None
+
+
 def _load(path: Path) -> bytes:
     try:
         if path.is_dir():

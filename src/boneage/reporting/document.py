@@ -10,10 +10,12 @@ from typing import Any
 from boneage.core.types import Assessment, FloatArray, Region, Sex
 from boneage.reporting import overlay
 from boneage.reporting.age_scale import age_scale, interval_chart
-from boneage.reporting.growth import growth_lines
+from boneage.reporting.growth import GrowthLine, age_lines, height_lines
+from boneage.reporting.growth_plot import growth_figure
 from boneage.reporting.markup import embedded, table
 from boneage.reporting.neighbours_section import neighbours_section
 from boneage.reporting.radius_section import radius_section
+from boneage.reporting.reading_section import read_age_words, readers_line, reading_section
 from boneage.reporting.tabular import Failure, percentage, plain, years_and_months
 from boneage.standards.names import TW3_STAGES, Bone
 from boneage.standards.scoring import standard
@@ -64,10 +66,11 @@ def article(assessment: Assessment, image: FloatArray, saliency: FloatArray | No
             _answer(assessment),
             *_ages(assessment),
             _pictures(assessment, image, saliency),
+            *_growth(assessment),
             *_scores(assessment, image),
+            *reading_section(assessment),
             *radius_section(assessment),
             *neighbours_section(assessment),
-            *_growth(assessment),
             _provenance(assessment),
             "</article>",
         ]
@@ -95,10 +98,12 @@ def _answer(assessment: Assessment) -> str:
         facts["Chronological age"] = f"{years_and_months(chronological)} ({chronological:.1f} months)"
         facts["Difference"] = _difference(assessment.bone_age_months - chronological)
     items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
+    line = readers_line(assessment)
+    read = f'<p class="read">{escape(line)}</p>' if line else ""
     return (
         f'<div class="answer"><div><p class="soft">Bone age</p>'
         f'<p class="age">{years_and_months(assessment.bone_age_months)}</p></div>'
-        f"<div><dl>{items}</dl></div>{age_scale(assessment)}{interval_chart(assessment)}</div>"
+        f"<div><dl>{items}</dl></div>{read}{age_scale(assessment)}{interval_chart(assessment)}</div>"
     )
 
 
@@ -154,11 +159,15 @@ NOT_USED, NOT_GRADED = "\N{EN DASH}", "not graded"
 
 
 def _ages(assessment: Assessment) -> Iterator[str]:
-    if len(assessment.ages) > 1:
-        rows = [
-            (METHOD_NAMES.get(name, name), f"{years_and_months(age)} ({age:.1f} months)")
-            for name, age in assessment.ages.items()
-        ]
+    rows = [
+        (METHOD_NAMES.get(name, name), f"{years_and_months(age)} ({age:.1f} months)")
+        for name, age in assessment.ages.items()
+    ]
+    rows += [
+        (f"{standard(sheet.standard).title}, reader's grades", read_age_words(sheet))
+        for sheet in assessment.reading
+    ]
+    if len(rows) > 1:
         yield "<h3>By method</h3>" + table(("Method", "Bone age"), rows)
 
 
@@ -219,9 +228,18 @@ def _total(score: Mapping[str, Any] | None, total: str, age_months: str) -> str:
 
 
 def _growth(assessment: Assessment) -> Iterator[str]:
-    rows = [(line.what, line.value, line.remarks) for line in growth_lines(assessment.growth)]
-    if rows:
-        yield "<h3>Growth</h3>" + table(("What", "Value", "Remarks"), rows)
+    plot = "".join(growth_figure(assessment))
+    lines = _lines(age_lines(assessment.growth))
+    if plot or lines:
+        told = table(("What", "Value", "Remarks"), lines) if lines else ""
+        yield f'<section class="growth"><h3>Growth</h3>{plot}{told}</section>'
+    if heights := _lines(height_lines(assessment.growth)):
+        head = ("Method", "Adult height (SD of its error)", "Remarks, or why there is none")
+        yield f'<section class="heights"><h3>Adult height</h3>{table(head, heights)}</section>'
+
+
+def _lines(lines: Iterable[GrowthLine]) -> list[tuple[str, ...]]:
+    return [(line.what, line.value, line.remarks) for line in lines]
 
 
 def _provenance(assessment: Assessment) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from html import escape
 
 from boneage.reporting import overlay
@@ -20,7 +20,7 @@ def table(
     *,
     feet: Iterable[tuple[str, ...]] = (),
     code: bool = False,
-    marked: int | None = None,
+    marked: int | Collection[int] | None = None,
 ) -> str:
     """Return an HTML table whose first column names its rows; every cell is escaped here.
 
@@ -29,7 +29,7 @@ def table(
         rows: texts of the cells.
         feet: rows below a line.
         code: cells are set as code.
-        marked: place of the row that stands out.
+        marked: place of the row that stands out, or places of those that do.
     """
 
     def cell(text: str) -> str:
@@ -40,8 +40,9 @@ def table(
         opened = '<tr class="own">' if stands_out else "<tr>"
         return f'{opened}<th scope="row">{escape(row[0])}</th>{cells}</tr>'
 
+    standing_out = () if marked is None else (marked,) if isinstance(marked, int) else marked
     titles = "".join(f'<th scope="col">{escape(title)}</th>' for title in head)
-    body = "".join(line(row, place == marked) for place, row in enumerate(rows))
+    body = "".join(line(row, place in standing_out) for place, row in enumerate(rows))
     foot = "".join(map(line, feet))
     return (
         f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody>"

@@ -6,6 +6,7 @@ Figures of several panels are begun here too, and what they show is checked here
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Collection, Sequence
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -151,6 +152,21 @@ def png(figure: Figure) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()
+
+
+def svg(figure: Figure) -> bytes:
+    """Return a figure as an SVG file, its letters as shapes; the same figure gives the same bytes."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    file = io.BytesIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    FigureCanvasSVG(figure).print_svg(file, metadata=nothing)
+    text = file.getvalue().decode("utf-8")
+    # matplotlib begins the names of its shared parts anew with every file, by chance.
+    names = dict.fromkeys(re.findall(r'(?<= id=")[a-z][0-9a-f]{10}(?=")', text))
+    for number, name in enumerate(names):
+        text = text.replace(name, f"part{number}")
+    return text.encode("utf-8")
 
 
 def titled_figure(width: float, height: float, title: str = "") -> Figure:

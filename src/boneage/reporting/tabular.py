@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,14 +21,22 @@ from boneage.core.types import (
     Notice,
     Point,
     RadiusSubgrade,
+    ReadSheet,
     Region,
 )
+from boneage.standards.names import TW3_STAGES
+
+if TYPE_CHECKING:
+    from boneage.standards.scoring import ScoreSheet
 
 WORTH_NAMING = 0.05
 """Probability from which on an age interval is named."""
 
 NAMED_TOGETHER = 0.9
 """Probability that the named age intervals hold together, at least."""
+
+_GRADED_AS = {"tw3_c_rus": "tw3", "chn_radius_subgraded": "chn"}
+"""Standard -> the one by whose name the network gives its grades; the two differ in scores or ages alone."""
 
 OK, REJECTED, FAILED = "ok", "rejected", "failed"
 """Status of an image: read; refused for what it is; not read for another reason."""
@@ -106,6 +114,7 @@ def assessment_record(assessment: Assessment) -> dict[str, Any]:
         "neighbours": _neighbours(assessment.neighbours),
         "scores": _rounded(plain(assessment.scores)),
         "growth": _rounded(plain(assessment.growth)),
+        "reading": [_read_sheet(sheet) for sheet in assessment.reading],
         "warnings": [_notice(notice) for notice in assessment.warnings],
         "provenance": plain(assessment.provenance),
     }
@@ -131,9 +140,50 @@ def failure_record(failure: Failure) -> dict[str, Any]:
         "neighbours": None,
         "scores": {},
         "growth": {},
+        "reading": [],
         "warnings": [],
         "provenance": {},
     }
+
+
+def score_record(sheet: ScoreSheet) -> dict[str, Any]:
+    """Return a score sheet as the contract's JSON object; what it sums up is rounded to four places."""
+    return {
+        "standard": sheet.standard,
+        "edition": sheet.edition,
+        "sex": str(sheet.sex),
+        "bones": [
+            {
+                "bone": str(bone.bone),
+                "grade": bone.grade,
+                "stage": bone.stage,
+                "score": round(bone.score, 4),
+                "maximum": bone.maximum,
+            }
+            for bone in sheet.bones
+        ],
+        "total": round(sheet.total, 4),
+        "age_months": round(sheet.age_months, 4),
+        "warnings": [_notice(notice) for notice in sheet.warnings],
+    }
+
+
+def network_grades(assessment: Assessment, standard: str) -> dict[str, float]:
+    """Return the network's grades of the bones by a standard, which it may have given under another's name."""
+    given = _GRADED_AS.get(standard, standard)
+    grades = {
+        region.bone: float(region.grades[given]) for region in assessment.regions if given in region.grades
+    }
+    if standard == "chn_radius_subgraded" and assessment.radius_subgrade is not None:
+        grades["radius"] = assessment.radius_subgrade.subgrade
+    return grades
+
+
+def grade_words(standard: str, grade: float) -> str:
+    """Return a grade as its standard writes it: TW3's stages are letters; one between two is a number."""
+    if _GRADED_AS.get(standard, standard) == "tw3" and grade % 1 == 0:
+        return TW3_STAGES[int(grade)]
+    return f"{grade:g}"
 
 
 def plain(value: Any) -> Any:
@@ -238,6 +288,19 @@ def _group(group: HandGroup) -> dict[str, Any]:
             {"from_months": _number(low), "to_months": _number(high), "hands": hands}
             for (low, high), hands in classes
         ],
+    }
+
+
+def _read_sheet(sheet: ReadSheet) -> dict[str, Any]:
+    return {
+        "standard": sheet.standard,
+        "edition": sheet.edition,
+        "changed": plain(sheet.changed),
+        "grades": plain(sheet.grades),
+        "scores": {bone: _number(score) for bone, score in sheet.scores.items()},
+        "total": _number(sheet.total),
+        "age_months": _number(sheet.age_months),
+        "sd_score": _number(sheet.sd_score),
     }
 
 

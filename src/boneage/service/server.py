@@ -1,0 +1,175 @@
+"""All that runs behind the routes: the store, the workers, who waits for a job's end, the figures."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+
+from boneage.core.errors import BoneAgeError, ConfigError
+from boneage.core.processes import Died, Raised, SteadyWorker, TimedOut
+from boneage.inference.bundle import Bundle
+from boneage.reporting.tabular import Failure
+from boneage.service.dispatch import Dispatcher, trouble_of
+from boneage.service.metrics import Metrics
+from boneage.service.settings import ServiceSettings, the_token
+from boneage.service.store import Ending, State, Store
+from boneage.service.work import AssessImages, MakeReports, Picture, Render, View
+
+log = logging.getLogger(__name__)
+
+_PATIENCE_S = 10.0
+_LOOK_S = 1.0
+
+
+class ReportFailed(Exception):
+    """A report or picture could not be made: a code, and a message for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Server:
+    """One server: made, started, stopped.
+
+    Args:
+        settings: what it is told.
+
+    Raises:
+        ConfigError: the data folder, the token or the database's URL cannot be used.
+        BundleError: the bundle cannot be read.
+        RuntimeUnavailable: the database cannot be reached.
+    """
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        _make_private(Path(settings.data))
+        self.settings = settings
+        self.token = the_token(settings)
+        self.bundle = Bundle.load(Path(settings.bundle) if settings.bundle else None)
+        self.store = Store(settings.url)
+        self.store.migrate()
+        self.dispatcher = Dispatcher(
+            self.store,
+            settings.name,
+            AssessImages(settings.bundle, settings.runtime, settings.threads_each, settings.neighbours),
+            workers=settings.workers,
+            timeout_s=settings.job_s,
+            retention_days=settings.retention_days,
+            finished=self._job_ended,
+        )
+        self.metrics = Metrics(self.store.waiting, lambda: self.dispatcher.ready)
+        self._reports: SteadyWorker[Render | View, bytes | Picture | Failure] = SteadyWorker(
+            MakeReports(), settings.job_s
+        )
+        self._one_report = threading.Lock()
+        self._waiters: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._job_s = 1.0
+
+    def start(self) -> None:
+        """Begin to work; called on the event loop that answers requests."""
+        self._loop = asyncio.get_running_loop()
+        self.dispatcher.start()
+        threading.Thread(target=self._prepare_reports, name="reports", daemon=True).start()
+
+    def stop(self) -> None:
+        """End; running jobs get some seconds, and what they leave goes on at the next start."""
+        self.dispatcher.stop(_PATIENCE_S)
+        self._reports.stop()
+        self.store.close()
+
+    def _prepare_reports(self) -> None:
+        try:
+            with self._one_report:
+                self._reports.prepare()
+        except BoneAgeError as error:
+            log.error("no process for reports can be started: %s", error)
+
+    def report(self, task: Render) -> bytes:
+        """Make a report, in a process of its own.
+
+        Raises:
+            ReportFailed: it could not be made.
+        """
+        made: bytes = self._made(task)
+        return made
+
+    def picture(self, task: View) -> Picture:
+        """Make a picture for the viewer, likewise.
+
+        Raises:
+            ReportFailed: it could not be made.
+        """
+        made: Picture = self._made(task)
+        return made
+
+    def _made(self, task: Render | View) -> Any:
+        with self._one_report:
+            answer = self._reports(task)
+        if isinstance(answer, Failure | Died | Raised | TimedOut):
+            raise ReportFailed(*trouble_of(answer))
+        return answer
+
+    def retry_after_s(self) -> int:
+        """Return after how many seconds a full queue should have room again."""
+        return max(1, min(120, round(self._job_s * self.store.waiting() / self.settings.workers / 2)))
+
+    def _job_ended(self, name: str, ending: Ending, seconds: float) -> None:
+        """Take a job's end into the figures and tell who waits; in a thread of the dispatcher's."""
+        self._job_s += 0.1 * (seconds - self._job_s)
+        self.metrics.ended.labels(ending.state, ending.error_code or "").inc()
+        self.metrics.job_seconds.observe(seconds)
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._tell, name)
+
+    def _tell(self, name: str) -> None:
+        for event in self._waiters.get(name, ()):
+            event.set()
+
+    async def ended_job(self, name: str, seconds: float) -> Any:
+        """Return a job's row once it has ended, or as it is after some seconds; None if there is none."""
+        event = asyncio.Event()
+        until = asyncio.get_running_loop().time() + seconds
+        self._waiters[name].add(event)
+        try:
+            while True:
+                row = await run_in_threadpool(self.store.job, name)
+                left = until - asyncio.get_running_loop().time()
+                if row is None or State(row.state).ended or left <= 0:
+                    return row
+                try:
+                    # Another server that shares the database may end the job; only looking tells.
+                    await asyncio.wait_for(event.wait(), min(left, _LOOK_S))
+                except TimeoutError:
+                    continue
+        finally:
+            self._waiters[name].discard(event)
+            if not self._waiters[name]:
+                del self._waiters[name]
+
+
+def the_server(request: Request) -> Server:
+    """Return the server that a request came to."""
+    server: Server = request.app.state.server
+    return server
+
+
+def _make_private(folder: Path) -> None:
+    """Make the data folder, for its owner's eyes alone.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"the data folder {folder} cannot be made ({error.strerror}): name another with --data"
+        ) from None

@@ -1,0 +1,117 @@
+/** What is drawn over the film: bones with their grades, the hand's box, the key points. */
+import { drawing } from "./dom.js";
+import { boneText } from "./format.js";
+
+const CORNER = 3;
+const POINT = 3;
+
+/** Marks over a film, in an SVG element as large as it; `onBone` is called with a bone that was clicked. */
+export class Overlay {
+  constructor(svg, film, onBone) {
+    Object.assign(this, { svg, film, onBone });
+    this.shown = { regions: true, box: false, points: false };
+    this.groups = [];
+    this.bone = null;
+  }
+
+  /** Take the regions and the hand of a result; `scale` is source pixels for one of the film's. */
+  setResult({ regions, hand }, scale) {
+    this.scale = scale;
+    // Some bones share a box, as a metacarpal and its phalanx at one joint; they are marked once.
+    const byBox = Map.groupBy?.(regions, (region) => region.box_px.join()) ?? grouped(regions);
+    this.groups = [...byBox.values()].map((group) => this.region(group));
+    this.box = drawing("rect", { class: "hand-box" });
+    this.boxPx = hand.box_px;
+    this.points = [...Object.values(hand.keypoints_px), ...Object.values(hand.epiphyses_px)].map((point) => ({
+      point,
+      node: drawing("circle", { class: "key-point", r: POINT }),
+    }));
+    this.svg.replaceChildren(this.box, ...this.points.map(({ node }) => node), ...this.groups.map(({ node }) => node));
+    this.place();
+  }
+
+  region(group) {
+    const bones = group.map((region) => region.bone);
+    const [under, rect] = ["under", "edge"].map((name) => drawing("rect", { class: name, rx: CORNER }));
+    const [text, title] = [drawing("text", {}), drawing("title")];
+    const node = drawing("g", { class: "region", "data-bones": bones.join(" "), onclick: () => this.clicked(bones) }, title, under, rect, text);
+    return { node, rects: [under, rect], text, title, bones, boxPx: group[0].box_px };
+  }
+
+  clicked(bones) {
+    this.onBone(bones[(bones.indexOf(this.bone) + 1) % bones.length]);
+  }
+
+  /** Write the grades: bone -> {text, changed}; a bone without one is not graded by the standard shown. */
+  setGrades(grades) {
+    for (const { bones, text, title, node } of this.groups) {
+      const graded = bones.filter((bone) => grades[bone]);
+      text.textContent = graded.map((bone) => `${shortName(bone)} ${grades[bone].text}`).join(" · ");
+      title.textContent = graded.map((bone) => `${boneText(bone)}: ${grades[bone].text}`).join("\n");
+      node.classList.toggle("changed", graded.some((bone) => grades[bone].changed));
+      node.classList.toggle("absent", graded.length === 0);
+    }
+  }
+
+  /** Mark the bone that is being read. */
+  select(bone) {
+    this.bone = bone;
+    for (const { bones, node } of this.groups) node.classList.toggle("selected", bones.includes(bone));
+    const chosen = this.groups.find(({ bones }) => bones.includes(bone));
+    if (chosen) this.svg.append(chosen.node);
+  }
+
+  /** Show or hide `regions`, `box` or `points`; returns whether they are shown then. */
+  toggle(what, shown = !this.shown[what]) {
+    this.shown[what] = shown;
+    this.place();
+    return shown;
+  }
+
+  /** Put every mark where the film now is. */
+  place() {
+    if (!this.box) return;
+    this.frame([this.box], this.boxPx);
+    this.box.classList.toggle("absent", !this.shown.box);
+    for (const { point, node } of this.points) {
+      const [x, y] = this.onScreen(...point);
+      node.setAttribute("cx", x);
+      node.setAttribute("cy", y);
+      node.classList.toggle("absent", !this.shown.points);
+    }
+    for (const { rects, text, boxPx, node } of this.groups) {
+      const [x, y] = this.frame(rects, boxPx);
+      text.setAttribute("x", x);
+      text.setAttribute("y", y - 4);
+      node.classList.toggle("hidden", !this.shown.regions);
+    }
+  }
+
+  frame(rects, [x0, y0, x1, y1]) {
+    const [left, top] = this.onScreen(x0, y0);
+    const [right, bottom] = this.onScreen(x1, y1);
+    for (const rect of rects) {
+      const sides = { x: left, y: top, width: right - left, height: bottom - top };
+      Object.entries(sides).forEach(([name, value]) => rect.setAttribute(name, value.toFixed(1)));
+    }
+    return [left, top];
+  }
+
+  onScreen(x, y) {
+    return this.film.place(x / this.scale, y / this.scale);
+  }
+}
+
+function grouped(regions) {
+  const groups = new Map();
+  for (const region of regions) {
+    const key = region.box_px.join();
+    groups.set(key, [...(groups.get(key) ?? []), region]);
+  }
+  return groups;
+}
+
+/** Return a bone's short name, as readers write it: `MC3`, `R`. */
+export function shortName(bone) {
+  return { radius: "R", ulna: "U", capitate: "Cap", hamate: "Ham" }[bone] ?? bone.toUpperCase();
+}
