@@ -51,7 +51,7 @@ demo: $(VENV)/installed-run ## assess radiographs (IMAGES=path), print a table, 
 	@$(BIN)/python scripts/demo.py --images '$(IMAGES)' --sex '$(SEX)' --data '$(DATA)' --out '$(OUT)'
 
 test: $(VENV)/installed-dev ## install what the tests need and run them
-	@$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_FLAGS)
 
 check: $(VENV)/installed-dev ## formatting, lint, types and layers
 	@$(BIN)/ruff format --check .

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import boneage.models  # noqa: F401 - so that Lightning can be imported where tests are shared out among processes
+
 # A shell starts background jobs with Ctrl-C ignored, and children inherit that;
 # tests that interrupt a program need it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

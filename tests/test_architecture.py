@@ -17,7 +17,7 @@ PACKAGE = Path(boneage.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 TRAINING = ("models/*.py", "training/*.py", "recipes/*/fit.py", "recipes/*/learn.py")
-SERVICE = ("service/*.py", "service/**/*.py")
+SERVICE = ("service/*.py", "service/**/*.py", "service/migrations/versions/*.py")
 DICOM_NODE = ("dicomnode/*.py", "dicomnode/**/*.py")
 CLUSTER = ("batch/*.py",)
 ALLOWED: dict[str, tuple[str, ...]] = {

@@ -21,6 +21,7 @@ from boneage.data.synthetic import draw_foot, draw_hand
 from boneage.inference.assess import Assessor
 from boneage.inference.bundle import SHIPPED, Bundle
 from boneage.inference.growth import Measurements
+from boneage.inference.reading import read_over
 from boneage.reporting.tabular import Failure, assessment_record, failure_record
 
 SCHEMA = json.loads(files("boneage.reporting").joinpath("assessment.schema.json").read_text(encoding="utf-8"))
@@ -48,6 +49,10 @@ def complaints(record: Mapping[str, Any]) -> list[str]:
     return [f"{list(error.path)}: {error.message}" for error in VALIDATOR.iter_errors(printed)]
 
 
+READ = {"rus_chn": {"radius": 9}, "tw3": {"ulna": "H"}, "chn_radius_subgraded": {"radius": 6.5}}
+"""A reader's grades."""
+
+
 def full(**changes: Any) -> Assessment:
     values = {"distribution": DISTRIBUTION, "radius_subgrade": found_subgrade(), "measured": EVERYTHING}
     return graded_assessment(age_months=120.0, **{**values, **changes})
@@ -65,6 +70,10 @@ MADE: dict[str, Callable[[], Assessment]] = {
     "no typical age": lambda: full(neighbours=Neighbours(found_group(), None, ("1",), ())),
     "no group": lambda: full(neighbours=Neighbours(None, found_neighbours().typical)),
     "no side": lambda: replace(full(), hand=replace(full().hand, side=None)),
+    "read": lambda: read_over(full(), READ),
+    "read, an adult": lambda: read_over(graded_assessment(age_months=600.0), READ),
+    "read, without a total": lambda: read_over(graded_assessment(missing=("radius",)), {"tw3": {"ulna": 2}}),
+    "read alone": lambda: read_over(assessment(), READ),
     "a warning": lambda: assessment(warnings=(Notice("dark", "the image is dark"),)),
 }
 
@@ -84,7 +93,7 @@ def test_a_failure_is_valid(error: BoneAgeError) -> None:
     assert complaints(failure_record(Failure.of("x.png", error))) == []
 
 
-GOOD = json.loads(json.dumps(assessment_record(full(neighbours=found_neighbours()))))
+GOOD = json.loads(json.dumps(assessment_record(read_over(full(neighbours=found_neighbours()), READ))))
 WRONG: dict[str, tuple[tuple[str | int, ...], Any]] = {
     "an age in words": (("bone_age_months",), "10 y"),
     "no age": (("bone_age_months",), None),
@@ -102,6 +111,12 @@ WRONG: dict[str, tuple[tuple[str | int, ...], Any]] = {
     "no totals": (("scores", "rus_chn"), {}),
     "a score without its reference": (("growth", "sd_score"), {"value": 1.0, "remarks": []}),
     "a half hand": (("neighbours", "typical", "hands"), 1.5),
+    "a sheet without its edition": (("reading", 0, "edition"), ""),
+    "a sheet on which nothing changed": (("reading", 0, "changed"), {}),
+    "a stage in letters": (("reading", 1, "grades", "ulna"), "H"),
+    "a sheet of an unknown bone": (("reading", 0, "scores"), {"lunate": 1.0}),
+    "a total in words": (("reading", 0, "total"), "many"),
+    "half a sheet": (("reading", 0), {"standard": "tw3"}),
     "a warning without a text": (("warnings",), [{"code": "dark"}]),
 }
 

@@ -8,9 +8,11 @@ from html.parser import HTMLParser
 import cv2
 import numpy as np
 import pytest
-from boneage_fakes import DISTRIBUTION, assessment
+from boneage_fakes import DISTRIBUTION, assessment, graded_assessment
 
 from boneage.core.types import AgeDistribution, Notice
+from boneage.inference.growth import Measurements
+from boneage.inference.reading import read_over
 from boneage.reporting import document, overlay
 from boneage.reporting.tabular import Failure
 
@@ -131,6 +133,39 @@ def test_intervals_beyond_the_scale_stay_on_it() -> None:
 
 def test_without_a_classifier_there_is_no_chart() -> None:
     assert document.html([assessment()], [IMAGE], [None]).count("<svg") == 1
+
+
+def test_the_growth_plot_is_on_the_page_where_the_age_is_known_and_reached() -> None:
+    page = document.html([graded_assessment(age_months=120.0)], [IMAGE], [None])
+    assert page.count('<figure class="growth">') == 1
+    assert page.count("data:image/svg+xml;base64,") == 1 and "Brush Foundation" in parsed(page).text
+    assert page.index("By method") < page.index("<h3>Growth</h3>") < page.index("Grades and scores")
+    for other in (graded_assessment(), graded_assessment(age_months=193.0)):
+        assert "<svg" in (told := document.html([other], [IMAGE], [None])) and "svg+xml" not in told
+
+
+def test_adult_heights_have_a_table_of_their_own_where_they_were_asked_for() -> None:
+    measured = Measurements(140.0, 35.0)
+    page = document.html([graded_assessment(age_months=120.0, measured=measured)], [IMAGE], [None])
+    begin = page.index('<section class="heights">')
+    heights = parsed(page[begin : page.index("</section>", begin) + len("</section>")]).text
+    for words in ("SD of its error", "Bayley-Pinneau 1952", "none", "needs the father's height"):
+        assert words in heights
+    assert "Adult height" not in document.html([graded_assessment(age_months=120.0)], [IMAGE], [None])
+
+
+def test_a_page_with_everything_is_whole_and_needs_no_other_file() -> None:
+    measured = Measurements(140.0, 35.0, 178.0, 165.0, False)
+    found = graded_assessment(age_months=120.0, measured=measured, distribution=DISTRIBUTION)
+    changes = {"rus_chn": {"radius": 9}, "tw3": {"ulna": "H"}}
+    pages = [
+        document.html([read_over(found, changes), found], [IMAGE, IMAGE], [IMAGE, IMAGE]) for _ in range(2)
+    ]
+    parser = parsed(pages[0])
+    linked = [value for name, value in parser.attributes if name in {"src", "href"}]
+    assert len(linked) == 10 and all(value.startswith("data:image/") for value in linked)
+    assert not re.search(r"url\(|@import|https?:", pages[0])
+    assert pages[0] == pages[1], "the same answer is the same page"
 
 
 def test_lists_of_different_lengths_are_refused() -> None:

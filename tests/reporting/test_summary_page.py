@@ -3,37 +3,81 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
 from boneage_fakes import DISTRIBUTION, assessment, graded_assessment
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from radius_fakes import found_subgrade
 
-from boneage.core.types import Assessment, Notice
+from boneage.core.types import Assessment, Notice, Sex
 from boneage.inference.growth import Measurements
+from boneage.inference.reading import read_over
 from boneage.reporting.summary_page import Book, page_pixels, shortened, summary_figure
+from boneage.standards.names import RUS
 
 IMAGE = np.tile(np.linspace(0, 1, 40, dtype=np.float32), (60, 1))
 LONG = tuple(
     Notice(f"n{number}", "a warning that says at length what is wrong and what to do " * 3)
     for number in range(9)
 )
-CASES = {
+EVERYTHING = Measurements(140.0, 35.0, 178.0, 165.0, False)
+READ = {"rus_chn": {"radius": 14, "pp3": 12}, "tw3": {"ulna": "H"}, "chn": {"capitate": 7, "mp5": 8}}
+
+
+def with_everything(**changes: Any) -> Assessment:
+    values: dict[str, Any] = {
+        "path": "Doe_Jane.dcm",
+        "age_months": 120.0,
+        "measured": EVERYTHING,
+        "radius_subgrade": found_subgrade(),
+        "distribution": DISTRIBUTION,
+        "warnings": LONG,
+        "provenance": {"software": "boneage 9.9.9", "bundle": "standard 9.9.9", "method": "a + b"},
+    }
+    return graded_assessment(**{**values, **changes})
+
+
+def of_two_digits() -> Assessment:
+    """A hand of which every grade has as many letters as a grade can have, some of them a reader's."""
+    made = with_everything(warnings=())
+    regions = tuple(
+        replace(region, grades={"rus_chn": 10.0, "tw3": 7.0, "chn": 7.0}) for region in made.regions
+    )
+    grades = {
+        "rus_chn": {"radius": 14, "pp3": 12, "ulna": 11},
+        "tw3": {"pp3": "I"},
+        "chn": {"radius": 8.25, "mc3": 7.75},
+    }
+    return read_over(replace(made, regions=regions), grades)
+
+
+CASES: dict[str, Callable[[], Assessment]] = {
     "plain": assessment,
-    "all": lambda: graded_assessment(
-        path="Doe_Jane.dcm",
-        age_months=120.0,
-        measured=Measurements(140.0, 35.0, 178.0, 165.0, False),
-        radius_subgrade=found_subgrade(),
-        distribution=DISTRIBUTION,
-        warnings=LONG,
-        provenance={"software": "boneage 9.9.9", "bundle": "standard 9.9.9", "method": "a + b"},
-    ),
+    "all": with_everything,
     "a part": lambda: graded_assessment(missing=("radius", "pp3"), distribution=DISTRIBUTION),
+    "no grades": lambda: assessment(chronological_age_months=100.0, distribution=DISTRIBUTION),
+    "read": lambda: read_over(with_everything(warnings=()), READ),
+    "read in part": lambda: read_over(graded_assessment(missing=("radius",)), {"tw3": {"ulna": 2}}),
+    "read, no plot": lambda: read_over(with_everything(age_months=200.0), READ),
+    "read alone": lambda: read_over(assessment(), {"rus_chn": dict.fromkeys(map(str, RUS), 6)}),
+    "few measurements": lambda: graded_assessment(age_months=70.0, measured=Measurements(110.0)),
+    "a height without an age": lambda: graded_assessment(measured=EVERYTHING),
+    "two digits": of_two_digits,
+    "a boy": lambda: read_over(
+        with_everything(sex=Sex.MALE, measured=Measurements(140.0, 35.0, 178.0, 165.0)), READ
+    ),
 }
+PLOTTED = ("all", "no grades", "read", "few measurements", "two digits", "a boy")
+"""The cases whose age is known and reached by the reference."""
 
 
 def words(answer: Assessment, name: str = "") -> list[str]:
@@ -42,19 +86,64 @@ def words(answer: Assessment, name: str = "") -> list[str]:
     return [text.get_text() for text in page.findobj(Text) if text.get_text()]
 
 
+def drawn(case: str) -> Figure:
+    page = summary_figure(CASES[case](), IMAGE, "x" * 300)
+    FigureCanvasAgg(page).draw()
+    return page
+
+
+def shown(page: Figure) -> list[tuple[str, Bbox]]:
+    """Return the texts that can be seen, those of axes too, with their boxes."""
+    hidden = set()
+    for axes in page.axes:
+        for axis, ends in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+            for tick in axis.get_major_ticks():
+                if not min(ends) <= tick.get_loc() <= max(ends):
+                    hidden |= {tick.label1, tick.label2}
+    found = [text for text in page.findobj(Text) if text.get_text().strip() and text.get_visible()]
+    # Of an annotation, the text alone without its arrow.
+    return [(text.get_text(), Text.get_window_extent(text)) for text in found if text not in hidden]
+
+
+def pictures(page: Figure) -> tuple[Axes, ...]:
+    """Return the picture of the hand, and the growth plot where there is one."""
+    hand = [axes for axes in page.axes if axes.images]
+    plot = [axes for axes in page.axes if axes.get_ylabel() == "bone age (years)"]
+    assert len(hand) == 1 and len(plot) <= 1
+    return *hand, *plot
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_texts_lie_on_the_page_and_over_no_other(case: str) -> None:
-    page = summary_figure(CASES[case](), IMAGE, "x" * 300)
-    canvas = FigureCanvasAgg(page)
-    canvas.draw()
-    shown = [text for text in page.texts if text.get_text()]
-    boxes = [text.get_window_extent(canvas.get_renderer()) for text in shown]
-    for text, box in zip(shown, boxes, strict=True):
+    page = drawn(case)
+    found = shown(page)
+    for text, box in found:
         assert box.x0 >= 0 and box.y0 >= 0, text
         assert box.x1 <= page.bbox.x1 and box.y1 <= page.bbox.y1, text
-    for (one, first), (other, second) in combinations(zip(shown, boxes, strict=True), 2):
+    for (one, first), (other, second) in combinations(found, 2):
         overlap = [min(first.max[k], second.max[k]) - max(first.min[k], second.min[k]) for k in (0, 1)]
-        assert min(overlap) <= 1.0, (one.get_text(), other.get_text())
+        assert min(overlap) <= 1.0, (one, other)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pictures_have_room_and_nothing_is_written_over_them(case: str) -> None:
+    page = drawn(case)
+    boxes = [axes.get_window_extent() for axes in pictures(page)]
+    assert len(boxes) == 1 + (case in PLOTTED)
+    for text in page.texts:
+        box = text.get_window_extent()
+        for picture in boxes:
+            overlap = [min(box.max[k], picture.max[k]) - max(box.min[k], picture.min[k]) for k in (0, 1)]
+            assert min(overlap) <= 1.0 or not text.get_text(), text
+    assert boxes[0].height > 0.27 * page.bbox.height
+    assert all(box.height > 0.12 * page.bbox.height for box in boxes[1:])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_age_has_either_a_growth_plot_or_a_scale(case: str) -> None:
+    said = words(CASES[case]())
+    assert any("Brush Foundation" in line and line.startswith("Bands") for line in said) is (case in PLOTTED)
+    assert any(line.startswith("Years. Bar") for line in said) is (case not in PLOTTED)
 
 
 def test_it_says_the_answer_and_what_it_is_for() -> None:
@@ -68,6 +157,41 @@ def test_it_says_the_answer_and_what_it_is_for() -> None:
     assert any("Grades were learnt from bone ages, not from graders." in line for line in said)
     assert any("boneage 9.9.9" in line and "standard 9.9.9" in line for line in said)
     assert said.count("6") >= 13, "every RUS-CHN grade"
+
+
+def test_a_readers_grades_stand_beside_the_networks_and_the_answer_is_the_machines() -> None:
+    answer = CASES["read"]()
+    said = words(answer)
+    assert "10 y 4 m" in said and "Machine's answer; a reader changed grades" in said
+    assert {"6→14", "6→12", "6→7"} <= set(said)
+    assert any(re.fullmatch(r"[A-I]→H", line) for line in said)
+    totals = [f"{sheet.total:.0f}" for sheet in answer.reading]
+    assert "reader's total" in said and len(totals) == 3 and set(totals) <= set(said)
+    for sheet in answer.reading:
+        assert f"{sheet.age_months:.1f}" in said
+    assert any(line.startswith("RUS-CHN, reader (") and line.endswith(" SD)") for line in said)
+    unread = words(with_everything(warnings=()))
+    assert not any("reader" in line or "→" in line for line in unread)
+
+
+def test_a_reader_may_leave_a_standard_without_a_total() -> None:
+    said = words(CASES["read in part"]())
+    assert "no total" in said and any(line.endswith("→C") for line in said)
+
+
+def test_heights_are_a_table_with_what_is_left_out_and_why() -> None:
+    said = words(with_everything(warnings=()))
+    at = said.index("Adult height by")
+    assert said[at : at + 4] == ["Adult height by", "cm", "SD", "remarks"]
+    for item in with_everything().growth["adult_heights"]["predictions"]:
+        assert f"{item['height_cm']:.1f}" in said
+    assert "Bayley-Pinneau 1952" in said and "TW Mark I 1975" in said
+    few = words(CASES["few measurements"]())
+    needed = "needs the weight, the father's height, the mother's height: give them"
+    assert f"None by RWT 1975, RWT 1993, Khamis-Roche 1995: {needed}" in few
+    (reason,) = (line for line in words(CASES["a height without an age"]()) if line.startswith("None by"))
+    assert "mid-parental" in reason
+    assert "Adult height by" not in words(graded_assessment(age_months=120.0))
 
 
 def test_nothing_names_the_patient_unless_asked_to() -> None:
@@ -97,6 +221,8 @@ def test_the_capture_is_a_colour_picture_of_an_a4_page(case: str) -> None:
     pixels = page_pixels(CASES[case](), IMAGE)
     assert pixels.dtype == np.uint8 and pixels.shape == (1636, 1157, 3)
     assert np.array_equal(pixels[0, 0], (255, 255, 255))
+    if case in PLOTTED:
+        return
     blue = (pixels.astype(int) - (0xA9, 0xD2, 0xE6) == 0).all(axis=2)
     rows, columns = np.nonzero(blue)
     left, right = 0.06 * 1157, 0.94 * 1157

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from boneage.core.errors import ConfigError, NotApplicable
 from boneage.core.types import Sex
-from boneage.standards.growth import Plate, Reference, bone_age_sd_score, nearest_plates, plates
+from boneage.standards.growth import (
+    Plate,
+    Reference,
+    bone_age_sd_score,
+    nearest_plates,
+    plates,
+    reference_sd,
+)
 
 
 def test_the_atlas_has_31_plates_of_boys_and_27_of_girls() -> None:
@@ -81,3 +88,39 @@ def test_what_is_no_age_is_refused(wrong: float) -> None:
         nearest_plates("male", wrong)
     with pytest.raises(ConfigError, match="sex must be"):
         bone_age_sd_score(100, 100, "boy")
+
+
+@pytest.mark.parametrize("sex", Sex)
+@pytest.mark.parametrize("reference", Reference)
+def test_a_references_deviations_are_those_of_its_scores(sex: Sex, reference: Reference) -> None:
+    ages, deviations, name = reference_sd(sex, reference)
+    assert len(ages) == len(deviations) > 15
+    assert list(ages) == sorted(set(ages)) and min(deviations) > 0
+    for age, deviation in zip(ages, deviations, strict=True):
+        found = bone_age_sd_score(age, age, sex, reference)
+        assert (found.sd_months, found.reference) == (pytest.approx(deviation), name)
+    for beyond in (ages[0] - 0.01, ages[-1] + 0.01):
+        with pytest.raises(NotApplicable):
+            bone_age_sd_score(100, beyond, sex, reference)
+
+
+@pytest.mark.parametrize(
+    ("sex", "reference", "first", "last"),
+    [
+        ("M", Reference.BRUSH, (3, 0.69), (204, 13.05)),
+        ("female", Reference.BRUSH, (3, 0.72), (192, 7.31)),
+        ("F", Reference.GREULICH_PYLE, (12, 2.7), (180, 11.2)),
+    ],
+)
+def test_a_references_ends_are_the_tables(
+    sex: str, reference: Reference, first: tuple[float, float], last: tuple[float, float]
+) -> None:
+    ages, deviations, _ = reference_sd(sex, reference)
+    assert ((ages[0], deviations[0]), (ages[-1], deviations[-1])) == (first, last)
+
+
+def test_the_usual_reference_is_the_brush_foundations() -> None:
+    assert reference_sd("male") == reference_sd(Sex.MALE, Reference.BRUSH)
+    assert "Brush" in reference_sd("male")[2]
+    with pytest.raises(ConfigError, match="sex must be"):
+        reference_sd("boy")

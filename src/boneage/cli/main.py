@@ -15,6 +15,7 @@ from boneage.cli import (
     batch,
     bundle,
     data,
+    dicom,
     evaluate,
     grade,
     height,
@@ -50,6 +51,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("reproduce")(reproduce.reproduce)
 app.add_typer(data.app, name="data")
 app.command("serve")(serve.serve)
+app.command("dicom")(dicom.dicom)
 app.command("info")(info.info)
 
 

@@ -71,8 +71,8 @@ class Worker(Generic[Task, Result]):
         """Give the worker a task; where it is dead, the next `receive` says so."""
         try:
             self.channel.send(task)
-        except BrokenPipeError:
-            log.debug("a worker died between two tasks")
+        except OSError:
+            log.debug("a worker died before it had its task")
 
     def receive(self) -> Result | Died | Raised:
         """Wait for the worker's answer, the first of which says that it is ready, or that it died.
@@ -83,7 +83,7 @@ class Worker(Generic[Task, Result]):
         """
         try:
             answer = self.channel.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # an answer that ends in its middle is an OSError
             self.process.join(_JOIN_S)
             self.channel.close()
             code = self.process.exitcode
@@ -114,7 +114,7 @@ class Worker(Generic[Task, Result]):
 
 
 class SteadyWorker(Generic[Task, Result]):
-    """A worker that is replaced when it dies or hangs; for one caller at a time.
+    """A worker that is replaced when it dies or hangs; for one caller at a time, but for `interrupt`.
 
     Args:
         start: as `Worker`'s; it runs again in every worker that takes another's place.
@@ -127,19 +127,20 @@ class SteadyWorker(Generic[Task, Result]):
         self._worker: Worker[Task, Result] | None = None
 
     def prepare(self) -> None:
-        """Start the worker where there is none, and wait until it is ready.
+        """Start the worker where there is none or it died idle, and wait until it is ready.
 
         Raises:
             BoneAgeError: the worker could not start, and says why.
         """
+        if self._worker is not None and not self._worker.process.is_alive():
+            self.stop()
         if self._worker is None:
-            worker = Worker(self._start)
+            self._worker = Worker(self._start)
             try:
-                worker.receive()
+                self._worker.receive()
             except BaseException:
-                worker.stop()
+                self.stop()
                 raise
-            self._worker = worker
 
     def __call__(self, task: Task) -> Result | Died | Raised | TimedOut:
         """Return the task's result, or what became of the worker that had it.
@@ -157,6 +158,12 @@ class SteadyWorker(Generic[Task, Result]):
         if isinstance(answer, Died):
             self._worker = None
         return answer
+
+    def interrupt(self) -> None:
+        """End the worker from another thread than its caller's, whose task is then told as `Died`."""
+        worker = self._worker
+        if worker is not None:
+            worker.process.kill()
 
     def stop(self) -> None:
         """End the worker, whatever it does; the next task starts another."""

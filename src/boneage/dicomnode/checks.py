@@ -82,8 +82,8 @@ def _check_receive(receive: Receive) -> None:
             _check_title("receive.accept_from", title)
     if receive.port and not receive.accept_from and not is_loopback(receive.host):
         raise ConfigError(
-            f"receive.host {receive.host} is reached from other machines: list the AE titles that may call in "
-            f"receive.accept_from (or --accept), or write {ANYONE!r} there to let anyone in"
+            f"receive.host {receive.host} is reached from other machines: list the AE titles that may call "
+            f"in receive.accept_from (or --accept), or write {ANYONE!r} there to let anyone in"
         )
     if receive.tls is not None:
         if not (receive.tls.certificate and receive.tls.key):
@@ -157,8 +157,8 @@ def _check_names(where: str, names: list[str]) -> None:
     for name in names:
         if not _NAME.fullmatch(name) or name == "images":
             raise ConfigError(
-                f"{where} {name!r}: a name is up to 32 letters, digits, - and _, and not 'images', which is a "
-                "folder of the spool"
+                f"{where} {name!r}: a name is up to 32 letters, digits, - and _, but not 'images', "
+                "a folder of the spool"
             )
     if len({name.lower() for name in names}) != len(names):
         raise ConfigError(f"{where}: every name must be another")

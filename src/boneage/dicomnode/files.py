@@ -22,7 +22,7 @@ def write_part(folder: Path, pieces: Iterable[Piece]) -> tuple[Path, str]:
     part = folder / f"{secrets.token_hex(12)}.part"
     digest = hashlib.sha256()
     try:
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             for piece in pieces:
                 file.write(piece)
                 digest.update(piece)

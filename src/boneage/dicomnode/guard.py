@@ -6,12 +6,14 @@ import logging
 import socket
 import ssl
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from socketserver import BaseServer
 from typing import Any
 
-from pynetdicom import evt
-from pynetdicom.events import Event
+from pynetdicom import AE, evt
+from pynetdicom.events import Event, EventHandlerType
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 log = logging.getLogger(__name__)
@@ -47,18 +49,37 @@ class Listener(ThreadedAssociationServer):
     """The server of associations, with a limit on connections and TLS that waits in no other's way.
 
     Args:
+        entity: the application entity that is called, with its contexts.
+        address: host and port.
+        handlers: of events, as pynetdicom has them.
         limits: what is borne.
         tls: what wraps a caller's connection; None leaves it clear.
+
+    Raises:
+        OSError: the address cannot be listened on.
     """
 
     request_queue_size = 64
     daemon_threads = True
 
-    def __init__(self, *arguments: Any, limits: Limits, tls: ssl.SSLContext | None, **keywords: Any) -> None:
+    def __init__(
+        self,
+        entity: AE,
+        address: tuple[str, int],
+        handlers: Sequence[EventHandlerType],
+        limits: Limits,
+        tls: ssl.SSLContext | None,
+    ) -> None:
         self.limits = limits
         self.tls = tls
-        super().__init__(*arguments, **keywords, request_handler=_Caller)
-        self.bind(evt.EVT_CONN_OPEN, self._watch)
+        super().__init__(
+            entity,
+            address,
+            entity.ae_title,
+            entity.supported_contexts,
+            evt_handlers=[*handlers, (evt.EVT_CONN_OPEN, self._watch)],
+            request_handler=_Caller,
+        )
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Return whether one more connection may be opened, whoever asks."""
@@ -73,7 +94,8 @@ class Listener(ThreadedAssociationServer):
 
     def stop(self) -> None:
         """Take no more callers; associations go on."""
-        self.shutdown()
+        BaseServer.shutdown(self)  # pynetdicom's own wants a list of which this server is no part
+        self.server_close()
 
 
 class _Caller(RequestHandler):
@@ -94,6 +116,7 @@ class _Watched:
     def __init__(self, association: Any, limits: Limits) -> None:
         self._limits = limits
         self._began: float | None = None
+        self._is_cut = False
         self._wire = association.dul.socket
         self._wire.recv = self.receive
         association.bind(evt.EVT_PDU_RECV, self._on_pdu)
@@ -106,6 +129,8 @@ class _Watched:
             OSError: they are too many, or do not come in time; the connection is then closed.
         """
         connection: socket.socket = self._wire.socket
+        if self._is_cut:
+            raise OSError("the association was cut")
         if count > _LONGEST_PDU:
             log.warning("a connection was cut: it announced a PDU of %d bytes", count)
             raise OSError("the PDU is too long")
@@ -131,13 +156,20 @@ class _Watched:
         self._began = self._began or now
         late = now - self._began > self._limits.object_s
         if late or message.encoded_command_set.tell() > _LONGEST_COMMAND:
-            log.warning("an association was cut: its message %s", "took too long" if late else "makes no sense")
-            event.assoc.abort()
-        elif message.data_set.tell() > self._limits.object_bytes:
+            log.warning(
+                "an association was cut: its message %s", "took too long" if late else "makes no sense"
+            )
+            self._cut(event)
+        elif message.data_set is not None and message.data_set.tell() > self._limits.object_bytes:
             message.data_set = Overrun()
 
     def _on_message(self, event: Event) -> None:
         self._began = None
         if event.assoc.dimse.msg_queue.qsize() >= _TOO_MANY_MESSAGES:
             log.warning("an association was cut: it did not wait for answers")
-            event.assoc.abort()
+            self._cut(event)
+
+    def _cut(self, event: Event) -> None:
+        """Abort; whatever the caller still sends closes the connection."""
+        self._is_cut = True
+        event.assoc.abort()

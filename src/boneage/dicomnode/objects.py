@@ -16,6 +16,7 @@ from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.pixels.decoders.base import get_decoder
+from pydicom.tag import Tag
 from pydicom.uid import (
     JPEG2000,
     UID,
@@ -133,8 +134,7 @@ def inspect_data_set(
             found = {name: str(header.get(name) or "") for name in _READ}
     except Unacceptable:
         raise
-    except Exception as error:
-        # pydicom documents no closed set of what malformed bytes raise.
+    except Exception as error:  # noqa: BLE001 - pydicom documents no closed set of what malformed bytes raise
         raise Unacceptable(MALFORMED, f"it is malformed ({type(error).__name__})") from None
     return _accepted(found, expected)
 
@@ -153,9 +153,11 @@ def inspect_file(content: bytes, max_bytes: int) -> Accepted:
     stream.seek(132)
     try:
         with disable_value_validation():
-            meta = read_dataset(stream, False, True, stop_when=lambda tag, _vr, _length: tag.group != _META_GROUP)
+            meta = read_dataset(
+                stream, False, True, stop_when=lambda tag, _vr, _length: tag.group != _META_GROUP
+            )
             syntax = UID(str(meta.get("TransferSyntaxUID") or ""))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - as above
         raise Unacceptable(MALFORMED, f"its file header is malformed ({type(error).__name__})") from None
     return inspect_data_set(BytesIO(content[stream.tell() :]), syntax, None, max_bytes)
 
@@ -225,7 +227,7 @@ def _header(content: BytesIO, syntax: UID) -> Dataset:
         syntax == ImplicitVRLittleEndian,
         little,
         stop_when=at_pixels,
-        specific_tags=list(_READ),  # type: ignore[arg-type]
+        specific_tags=[Tag(name) for name in _READ],
     )
     if not pixels:
         if content.tell() != size:

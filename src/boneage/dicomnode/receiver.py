@@ -9,8 +9,11 @@ import threading
 import time
 from collections.abc import Callable
 from io import BytesIO
+from typing import cast
 
+from pydicom.uid import UID
 from pynetdicom import AE, evt
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import create_file_meta, encode_file_meta
 from pynetdicom.events import Event
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
@@ -26,7 +29,7 @@ log = logging.getLogger(__name__)
 
 SUCCESS = 0x0000
 OUT_OF_RESOURCES = 0xA700
-IMPLEMENTATION_UID = "2.25.259180183137871312480284187043211870137"
+IMPLEMENTATION_UID = UID("2.25.225798423635188577452289991473168786251")
 IMPLEMENTATION_NAME = f"BONEAGE_{__version__.replace('.', '')}"[:16]
 
 _PREAMBLE = b"\0" * 128 + b"DICM"
@@ -57,25 +60,25 @@ class Receiver:
         """
         receive = self._settings.receive
         try:
-            self._listener = self._entity().make_server(
+            self._listener = Listener(
+                self._entity(),
                 (receive.host, receive.port),
-                evt_handlers=[
+                [
                     (evt.EVT_C_ECHO, lambda _event: SUCCESS),
                     (evt.EVT_C_STORE, self._store),
                     (evt.EVT_REJECTED, self._rejected),
                 ],
-                server_class=Listener,
-                limits=Limits(
+                Limits(
                     connections=2 * receive.max_associations,
                     silence_s=receive.network_timeout_s,
                     object_s=receive.object_timeout_s,
                     object_bytes=self._max_bytes,
                 ),
-                tls=None if receive.tls is None else listening_context(receive.tls),
+                None if receive.tls is None else listening_context(receive.tls),
             )
         except OSError as error:
             raise ConfigError(
-                f"cannot listen on {receive.host}:{receive.port} ({error.strerror}): name another host or port"
+                f"cannot listen on {receive.host}:{receive.port} ({error.strerror}): name others"
             ) from None
         threading.Thread(
             target=self._listener.serve_forever, args=(_STOP_POLL_S,), name="listener", daemon=True
@@ -113,7 +116,10 @@ class Receiver:
 
     def _rejected(self, event: Event) -> None:
         asked = event.assoc.requestor.primitive
-        log.warning("rejected an association: %r called %r", asked.calling_ae_title, asked.called_ae_title)
+        if asked is not None:
+            log.warning(
+                "rejected an association: %r called %r", asked.calling_ae_title, asked.called_ae_title
+            )
 
     def _store(self, event: Event) -> int:
         """Take an object, and return the status of the answer."""
@@ -128,7 +134,7 @@ class Receiver:
             return OUT_OF_RESOURCES
 
     def _take(self, event: Event, caller: str) -> int:
-        request, syntax = event.request, event.context.transfer_syntax
+        request, syntax = cast(C_STORE, event.request), UID(event.context.transfer_syntax)
         content = request.DataSet
         if isinstance(content, Overrun):
             raise objects.Unacceptable(objects.TOO_LARGE, "it is larger than max_object_mb")
@@ -146,10 +152,10 @@ class Receiver:
             log.error("refused an object: less than min_free_mb would stay free on the spool's disk")
             return OUT_OF_RESOURCES
         meta = create_file_meta(
-            sop_class_uid=request.AffectedSOPClassUID,
-            sop_instance_uid=request.AffectedSOPInstanceUID,
+            sop_class_uid=UID(named[0]),
+            sop_instance_uid=UID(named[1]),
             transfer_syntax=syntax,
-            implementation_uid=IMPLEMENTATION_UID,  # type: ignore[arg-type]
+            implementation_uid=IMPLEMENTATION_UID,
             implementation_version=IMPLEMENTATION_NAME,
         )
         new = self._spool.take(key, [_PREAMBLE, encode_file_meta(meta), content.getbuffer()])

@@ -50,7 +50,7 @@ class Receive:
         max_associations: at once.
         max_pdu_bytes: of a PDU, as told to the callers.
         max_object_mb: MiB of one object, held in memory while it arrives.
-        min_free_mb: MiB that stay free on the spool's disk; below that objects are refused as out of resources.
+        min_free_mb: MiB that stay free on the spool's disk; beyond that objects are answered 0xA700.
         acse_timeout_s: a caller has that long to ask for an association.
         network_timeout_s: silence, or one PDU, may last that long.
         object_timeout_s: one object may take that long to arrive.

@@ -114,7 +114,9 @@ class Spool:
                 files.remove(part)
         except BlockingIOError:
             self.close()
-            raise ConfigError(f"another node works in the spool {self.root}: stop it, or name another") from None
+            raise ConfigError(
+                f"another node works in the spool {self.root}: stop it, or name another"
+            ) from None
         except OSError as error:
             raise DeliveryError(
                 f"the spool {self.root} cannot be written ({error.strerror}): name a folder you may write to"
@@ -190,8 +192,10 @@ class Spool:
         Raises:
             OSError: the disk is full; the image waits on, and results that are in place are replaced later.
         """
-        parts = {name: files.write_part(self.receiving, [content])[0] for name, content in results.items()}
+        parts: dict[str, Path] = {}
         try:
+            for name, content in results.items():
+                parts[name] = files.write_part(self.receiving, [content])[0]
             with self._lock:
                 for name, part in parts.items():
                     destination, _, form = name.partition("/")

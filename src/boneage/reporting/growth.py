@@ -80,7 +80,9 @@ def height_rows(growth: Mapping[str, Any]) -> list[HeightRow]:
     rows = []
     for item in growth.get("adult_heights", {}).get("predictions", ()):
         error = item["residual_sd_cm"]
-        category = item["edition"].partition(": ")[2]  # Bayley-Pinneau's table, by how far the bone age is off
+        category = item["edition"].partition(": ")[
+            2
+        ]  # Bayley-Pinneau's table, by how far the bone age is off
         remarks = "; ".join(filter(None, (category, *item["remarks"])))
         name = HEIGHT_NAMES.get(item["method"], item["method"])
         rows.append(

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ WHOSE = {Sex.FEMALE: "girls", Sex.MALE: "boys"}
 
 _INK, _SOFT = "#17212b", "#52606d"
 _BANDS = ((2, "#e3e8ec", "--"), (1, "#c3ccd3", "-."))
-"""Standard deviations, grey and line of a band's edges, the widest first: each alone tells the bands apart."""
+"""Standard deviations, grey and line of a band's edges, the widest first: each tells bands apart."""
 
 _MARKERS: Mapping[str, str] = {
     "rus_chn": "D", "tw3": "s", "chn": "^", "tw3_c_rus": "v", "chn_radius_subgraded": "P",
@@ -35,10 +35,10 @@ _MARKERS: Mapping[str, str] = {
 _YOUNG_YEARS, _YOUNG_TOP, _TOP = 6.0, 8.0, 20.0
 """Up to this age a narrower frame is drawn, since a small child's deviations are small; the frames' tops."""
 
-_BESIDE_POINTS = 9.0
-"""Between the line of the age and a reader's marker, and between two of those."""
+_BESIDE = 1.15
+"""From the line of the age to a reader's marker, and from that to the next, in letters."""
 
-_WIDE, _TALL = 7.0, 3.9
+_WIDE, _TALL = 6.0, 3.4
 """Inches of the plot on the HTML page."""
 
 
@@ -129,9 +129,14 @@ def draw_growth(axes: Axes, chart: GrowthChart, letters: float = 8.0) -> None:
     axes.axvline(chart.chronological, color=_SOFT, linewidth=0.7, linestyle=(0, (1, 2)))
     _draw_ages(axes, chart, letters)
     legend = axes.legend(
-        loc=_free_corner(chart), fontsize=letters, edgecolor="none", framealpha=0.85, handletextpad=0.5,
-        borderaxespad=0.2, labelcolor=_INK,
-    )  # fmt: skip
+        loc=_free_corner(axes, chart, letters),
+        fontsize=letters,
+        labelcolor=_INK,
+        edgecolor="none",
+        framealpha=1.0,
+        handletextpad=0.5,
+        borderaxespad=0.2,
+    )
     legend.set_zorder(4)
 
 
@@ -143,7 +148,7 @@ def growth_figure(assessment: Assessment) -> Iterator[str]:
     if chart is None:
         return
     figure = Figure(figsize=(_WIDE, _TALL), facecolor="white")
-    draw_growth(figure.add_axes((0.075, 0.115, 0.835, 0.865)), chart)
+    draw_growth(figure.add_axes((0.085, 0.13, 0.81, 0.85)), chart)
     data = base64.b64encode(svg(figure)).decode("ascii")
     yield (
         f'<figure class="growth"><img alt="{escape(said(chart))}" src="data:image/svg+xml;base64,{data}">'
@@ -174,7 +179,7 @@ def caption(chart: GrowthChart) -> str:
 
 def short_caption(chart: GrowthChart) -> str:
     """Return whose the plot's bands are, where there is little room."""
-    return f"Bands: 1 and 2 SD around equality, by {_reference(chart)}."
+    return f"Bands: 1 and 2 SD around equality, by {_reference(chart)}. Bar: {chart.coverage:.0%} interval."
 
 
 def _draw_bands(axes: Axes, chart: GrowthChart) -> None:
@@ -191,8 +196,7 @@ def _label_bands(axes: Axes, chart: GrowthChart, letters: float) -> None:
     """Name the bands' edges where they meet the right one; names that would touch are drawn apart."""
     right, top = chart.frame
     deviation = float(np.interp(right, chart.ages, chart.deviations))
-    height_points = axes.get_position().height * axes.figure.get_figheight() * 72  # type: ignore[union-attr]
-    step = max(deviation, 1.2 * letters * top / height_points)
+    step = max(deviation, 1.2 * letters * top / _size_points(axes)[1])
     for count in (-2, -1, 0, 1, 2):
         axes.annotate(
             f"{count:+d} SD" if count else "equal",
@@ -213,10 +217,10 @@ def _draw_ages(axes: Axes, chart: GrowthChart, letters: float) -> None:
     age = chart.chronological
     look: dict[str, Any] = {"color": _INK, "linestyle": "none", "markeredgewidth": 1.2, "zorder": 3}
     axes.plot((age, age), chart.interval, color=_INK, linewidth=1.4, marker="_", markersize=letters, zorder=3)
-    label = f"machine: {_age(chart.bone_age)}, {chart.coverage:.0%} interval"
+    label = f"machine: {_age(chart.bone_age)}"
     axes.plot(age, chart.bone_age, **look, marker="o", markersize=0.75 * letters, label=label)
     # Beside the line, where those of several standards at one age can be told apart; towards the middle.
-    way = _BESIDE_POINTS if age < chart.frame[0] / 2 else -_BESIDE_POINTS
+    way = _BESIDE * letters * (1 if age < chart.frame[0] / 2 else -1)
     for place, (name, found) in enumerate(chart.read.items(), start=1):
         beside = offset_copy(axes.transData, axes.figure, x=way * place, units="points")  # type: ignore[arg-type]
         axes.plot(
@@ -226,11 +230,24 @@ def _draw_ages(axes: Axes, chart: GrowthChart, letters: float) -> None:
         )  # fmt: skip
 
 
-def _free_corner(chart: GrowthChart) -> str:
+def _free_corner(axes: Axes, chart: GrowthChart, letters: float) -> Literal["lower right", "upper left"]:
     """Return where the legend hides no mark: above the bands, or for a child far ahead below them."""
-    right, top = chart.frame
-    highest = max(chart.bone_age, chart.interval[1], *chart.read.values())
-    return "lower right" if chart.chronological < 0.55 * right and highest > 0.7 * top else "upper left"
+    labels = [str(label) for label in axes.get_legend_handles_labels()[1]]
+    wide, tall = _size_points(axes)
+    # A letter is about six tenths as wide as high; beside and between the lines is white space.
+    right = letters * (0.6 * max(map(len, labels)) + 4 + _BESIDE * len(chart.read)) / wide
+    bottom = 1 - letters * (1.5 * len(labels) + 1) / tall
+    highest = max(chart.bone_age, chart.interval[1], *chart.read.values()) / chart.frame[1]
+    return (
+        "lower right" if chart.chronological / chart.frame[0] < right and highest > bottom else "upper left"
+    )
+
+
+def _size_points(axes: Axes) -> tuple[float, float]:
+    """Return how wide and how high the axes are, in points."""
+    box = axes.get_window_extent()
+    scale = 72 / axes.figure.dpi
+    return box.width * scale, box.height * scale
 
 
 def _ticks(end: float) -> range:

@@ -156,11 +156,9 @@ def png(figure: Figure) -> bytes:
 
 def svg(figure: Figure) -> bytes:
     """Return a figure as an SVG file, its letters as shapes; the same figure gives the same bytes."""
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
     file = io.BytesIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    FigureCanvasSVG(figure).print_svg(file, metadata=nothing)
+    figure.savefig(file, format="svg", metadata=nothing)
     text = file.getvalue().decode("utf-8")
     # matplotlib begins the names of its shared parts anew with every file, by chance.
     names = dict.fromkeys(re.findall(r'(?<= id=")[a-z][0-9a-f]{10}(?=")', text))

@@ -54,9 +54,9 @@ def _sheet(assessment: Assessment, sheet: ReadSheet) -> str:
     rows = [_row(assessment, sheet, network, bone) for bone in chosen.bones]
     marked = [place for place, bone in enumerate(chosen.bones) if bone in sheet.changed]
     return (
-        f"<h4>{escape(chosen.title)}: {escape(read_age_words(sheet))}</h4>"
+        f'<div class="sheet"><h4>{escape(chosen.title)}: {escape(read_age_words(sheet))}</h4>'
         f'<p class="soft">{escape(sheet.edition)}</p>'
-        f"{table(HEAD, rows, feet=_feet(assessment, sheet), marked=marked)}"
+        f"{table(HEAD, rows, feet=_feet(assessment, sheet), marked=marked)}</div>"
     )
 
 
@@ -69,8 +69,12 @@ def _row(
         for grade in (network.get(bone), sheet.grades.get(bone))
     )
     score = sheet.scores.get(bone)
-    return bone.readable, own, read, UNKNOWN if score is None else f"{score:g}", _done(
-        assessment, sheet, network.get(bone), bone
+    return (
+        bone.readable,
+        own,
+        read,
+        UNKNOWN if score is None else f"{score:g}",
+        _done(assessment, sheet, network.get(bone), bone),
     )
 
 

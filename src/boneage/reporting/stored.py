@@ -18,10 +18,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from boneage.core.errors import Incompatible
+from boneage.core.errors import ConfigError, Incompatible
 from boneage.core.types import Assessment
 
 SCHEMA = 1
+
+_WRITTEN_AS: dict[object, tuple[type, ...]] = {float: (float, int), int: (int,), str: (str,)}
+"""Type of a field -> what JSON may hold in it; true and false are neither number."""
 
 
 def dumps(assessment: Assessment) -> str:
@@ -40,7 +43,7 @@ def loads(text: str) -> Assessment:
         if kept["schema"] != SCHEMA:
             raise ValueError(f"schema {kept['schema']}")
         return cast("Assessment", _decoded(Assessment, kept["assessment"]))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
         raise Incompatible(
             f"a kept assessment cannot be read ({type(error).__name__}: {error}); it was written by another "
             "version: assess the image again"
@@ -71,15 +74,23 @@ def _decoded(kind: Any, value: Any) -> Any:
         return _decoded_many(origin, inner, value)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return kind(**{name: _decoded(one, value[name]) for name, one in _fields(kind).items()})
-    return kind(value) if isinstance(kind, type) and issubclass(kind, Enum) else value
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return kind(value)
+    if type(value) not in _WRITTEN_AS.get(kind, (type(value),)):
+        raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
+    return value
 
 
 def _decoded_many(origin: Any, inner: tuple[Any, ...], value: Any) -> Any:
     """Return an array, a tuple or a mapping."""
     if origin is np.ndarray:
-        flat = np.frombuffer(base64.b64decode(value["data"]), np.dtype(value["dtype"]))
-        return flat.reshape(value["shape"])
+        kind, shape = np.dtype(value["dtype"]), value["shape"]
+        if kind.kind not in "biuf" or min(shape, default=0) < 0:
+            raise ValueError(f"no array of numbers: {kind.str} {shape}")
+        return np.frombuffer(base64.b64decode(value["data"], validate=True), kind).reshape(shape)
     if origin is tuple:
+        if not isinstance(value, list):
+            raise TypeError(f"expected a list, got {type(value).__name__}")
         kinds = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
         return tuple(_decoded(one, item) for one, item in zip(kinds, value, strict=True))
     return {key: _decoded(inner[1], item) for key, item in value.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,33 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from boneage.core.types import Assessment, FloatArray, Region
+from boneage.core.types import Assessment, FloatArray
 from boneage.reporting import overlay
-from boneage.reporting.coding import INTENDED_USE, LEARNT, METHODS, sd_score, written_grade
-from boneage.reporting.growth import GrowthLine, growth_lines
-from boneage.reporting.tabular import likely_intervals, percentage, years_and_months
-from boneage.standards.names import Bone
+from boneage.reporting.coding import INTENDED_USE, LEARNT, sd_score
+from boneage.reporting.growth import GrowthLine, age_lines
+from boneage.reporting.growth_plot import GrowthChart, draw_growth, growth_chart, short_caption
+from boneage.reporting.summary_tables import (
+    COLUMN,
+    GAP,
+    INK,
+    LEFT,
+    LEFT_END,
+    LETTERS,
+    NOTE_WIDTH,
+    RIGHT,
+    ROW,
+    SMALL,
+    SOFT,
+    STANDARDS,
+    age_rows,
+    height_lines,
+    likely_lines,
+    write_ages,
+    write_grades,
+    write_heights,
+    write_likely,
+)
+from boneage.reporting.tabular import years_and_months
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,21 +48,31 @@ A4_INCHES = (8.27, 11.69)
 DOTS_AN_INCH = 140
 """Of the capture: 1,157 x 1,636 pixels, so that its smallest letters stay readable."""
 
-STANDARDS = {"rus_chn": "RUS-CHN", "tw3": "TW3", "chn": "CHN"}
+_BAR, _LINE = "#a9d2e6", "#9fb3c2"
 
-_LEFT, _RIGHT = 0.06, 0.94
-_INK, _SOFT, _BAR, _LINE = "#17212b", "#52606d", "#a9d2e6", "#9fb3c2"
-_COLUMN = 0.585
-"""Left edge of the column beside the picture."""
+_TOP, _TOP_BELOW_SCALE, _FLOOR = 0.838, 0.762, 0.09
+"""Where the columns begin, without and with a scale above them, and the lowest line of notes."""
 
-_ROW = 0.0158
+_ABOVE_TEXT = 0.008
+"""From the foot of a heading's letters to their top, where a picture beside it begins."""
+
+_MOST_LINES, _LEAST_NOTES = 17, 4
+"""Lines that heights and notes may take below the columns, and how many of them notes may in any case."""
+
+_PLOT_MOST, _PLOT_LABELS, _CAPTION_ROW = 0.25, 0.027, 0.011
+"""Heights: of the growth plot at most, of the labels of its axis, of a line of its caption."""
+
 _SCALE_YEARS = 20
-_NOTE_LINES, _NOTE_WIDTH, _SMALL_WIDTH = 11, 126, 150
-"""Lines that warnings and notes may take, letters in one, and letters in a line of small print."""
+_SMALL_WIDTH, _CAPTION_WIDTH, _LIKELY_WIDTH = 150, 62, 66
+"""Letters in a line of small print, of the plot's caption, and of the likeliest intervals."""
 
 
 def summary_figure(assessment: Assessment, image: FloatArray, name: str = "") -> Figure:
     """Return the page as a figure of matplotlib, A4 upright.
+
+    The picture is on the left and the grades are on the right. Where there is a growth plot, it stands below
+    the grades and the ages below the picture; else a scale of ages stands above both and the ages below the
+    grades. The picture takes what room heights, warnings and notes leave.
 
     Args:
         assessment: the answer.
@@ -52,19 +83,40 @@ def summary_figure(assessment: Assessment, image: FloatArray, name: str = "") ->
     from matplotlib.figure import Figure
 
     page = Figure(figsize=A4_INCHES, facecolor="white")
-    page.text(_RIGHT, 0.978, shortened(name), size=7.5, color=_SOFT, ha="right", parse_math=False)
-    page.text(_LEFT, 0.958, TITLE, size=15, weight="bold", color=_INK)
-    page.text(_RIGHT, 0.958, INTENDED_USE, size=8.5, color=_SOFT, ha="right")
+    page.text(RIGHT, 0.978, shortened(name), size=7.5, color=SOFT, ha="right", parse_math=False)
+    page.text(LEFT, 0.958, TITLE, size=15, weight="bold", color=INK)
+    page.text(RIGHT, 0.958, INTENDED_USE, size=8.5, color=SOFT, ha="right")
     _rule(page, 0.949)
     _answer(page, assessment)
-    _scale(page.add_axes((_LEFT, 0.812, _RIGHT - _LEFT, 0.03)), assessment)
-    _picture(page.add_axes((_LEFT, 0.295, 0.49, 0.475)), assessment, image)
-    below = _grades(page, assessment, 0.762)
-    below = _ages(page, assessment, below)
-    _likely(page, assessment, below)
-    _notes(page, assessment)
+    floor = _notes(page, assessment)
+    chart = growth_chart(assessment)
+    if chart is None:
+        _without_plot(page, assessment, image, floor)
+    else:
+        _with_plot(page, assessment, image, floor, chart)
     _provenance(page, assessment)
     return page
+
+
+def _without_plot(page: Figure, assessment: Assessment, image: FloatArray, floor: float) -> None:
+    _scale(page.add_axes((LEFT, 0.812, RIGHT - LEFT, 0.03)), assessment)
+    below = write_grades(page, assessment, _TOP_BELOW_SCALE)
+    below = write_ages(page, assessment, below, COLUMN, RIGHT)
+    write_likely(page, assessment, below, floor)
+    _picture(page, assessment, image, _TOP_BELOW_SCALE + _ABOVE_TEXT, floor + 1.4 * ROW)
+
+
+def _with_plot(
+    page: Figure, assessment: Assessment, image: FloatArray, floor: float, chart: GrowthChart
+) -> None:
+    below = write_grades(page, assessment, _TOP)
+    _plot(page, chart, below, floor)
+    likely = likely_lines(assessment, _LIKELY_WIDTH)
+    lists = len(age_rows(assessment)) + (GAP + len(likely) - 1 if likely else 0)
+    below = write_ages(page, assessment, floor + lists * ROW, LEFT, LEFT_END)
+    for at, line in enumerate(likely):
+        page.text(LEFT, below - at * ROW, line, size=LETTERS, color=INK)
+    _picture(page, assessment, image, _TOP + _ABOVE_TEXT, floor + (lists + 3.2) * ROW)
 
 
 def page_pixels(assessment: Assessment, image: FloatArray) -> NDArray[np.uint8]:
@@ -104,17 +156,19 @@ def shortened(name: str, letters: int = 110) -> str:
 def _rule(page: Figure, y: float) -> None:
     from matplotlib.lines import Line2D
 
-    page.add_artist(Line2D((_LEFT, _RIGHT), (y, y), color=_LINE, linewidth=0.8))
+    page.add_artist(Line2D((LEFT, RIGHT), (y, y), color=_LINE, linewidth=0.8))
 
 
 def _answer(page: Figure, assessment: Assessment) -> None:
-    page.text(_LEFT, 0.931, "Bone age", size=9, color=_SOFT)
-    page.text(_LEFT, 0.893, years_and_months(assessment.bone_age_months), size=27, weight="bold", color=_INK)
-    page.text(_LEFT, 0.874, f"{assessment.bone_age_months:.1f} months", size=9, color=_SOFT)
+    page.text(LEFT, 0.931, "Bone age", size=9, color=SOFT)
+    page.text(LEFT, 0.893, years_and_months(assessment.bone_age_months), size=27, weight="bold", color=INK)
+    page.text(LEFT, 0.874, f"{assessment.bone_age_months:.1f} months", size=9, color=SOFT)
+    if assessment.reading:
+        page.text(LEFT, 0.856, "Machine's answer; a reader changed grades", size=8, color=INK)
     for at, (name, value) in enumerate(_facts(assessment)):
         y = 0.931 - 0.0165 * at
-        page.text(0.4, y, name, size=9, color=_SOFT)
-        page.text(0.56, y, value, size=9, color=_INK)
+        page.text(0.4, y, name, size=9, color=SOFT)
+        page.text(0.56, y, value, size=9, color=INK)
 
 
 def _facts(assessment: Assessment) -> Iterator[tuple[str, str]]:
@@ -137,19 +191,21 @@ def _scale(axes: Axes, assessment: Assessment) -> None:
     """Draw ages from 0 to 20 years: the interval, the bone age, and the chronological age as a triangle."""
     low, high = (months / 12 for months in assessment.interval_months)
     axes.axvspan(low, high, color=_BAR, linewidth=0)
-    axes.axvline(assessment.bone_age_months / 12, color=_INK, linewidth=2.2)
+    axes.axvline(assessment.bone_age_months / 12, color=INK, linewidth=2.2)
     said = "Years. Bar: interval. Line: bone age."
     if assessment.chronological_age_months is not None:
-        axes.plot(assessment.chronological_age_months / 12, 0.86, "v", color=_INK, markersize=6)
+        axes.plot(assessment.chronological_age_months / 12, 0.86, "v", color=INK, markersize=6)
         said += " Triangle: chronological age."
     axes.set(xlim=(0, _SCALE_YEARS), ylim=(0, 1), yticks=[], xticks=range(0, _SCALE_YEARS + 1, 2))
-    axes.tick_params(labelsize=7.5, colors=_SOFT, length=2.5, pad=2)
+    axes.tick_params(labelsize=7.5, colors=SOFT, length=2.5, pad=2)
     for edge in ("top", "left", "right"):
         axes.spines[edge].set_visible(False)
-    axes.set_xlabel(said, size=7.5, color=_SOFT, loc="left", labelpad=1)
+    axes.set_xlabel(said, size=7.5, color=SOFT, loc="left", labelpad=1)
 
 
-def _picture(axes: Axes, assessment: Assessment, image: FloatArray) -> None:
+def _picture(page: Figure, assessment: Assessment, image: FloatArray, top: float, bottom: float) -> None:
+    """Draw the picture into the left column; its caption is below `bottom`."""
+    axes = page.add_axes((LEFT, bottom, LEFT_END - LEFT, top - bottom))
     if assessment.regions:
         drawn = overlay.graded_regions(image, assessment.regions, assessment.hand.box_px)
         said = "Graded bones with RUS-CHN grades (carpals: CHN); ? was not graded."
@@ -161,92 +217,57 @@ def _picture(axes: Axes, assessment: Assessment, image: FloatArray) -> None:
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set(color=_LINE, linewidth=0.6)
-    axes.set_xlabel(said, size=7.5, color=_SOFT, loc="left", labelpad=3)
+    axes.set_xlabel(said, size=7.5, color=SOFT, loc="left", labelpad=3)
 
 
-_EDGES = (0.768, 0.816, 0.86, _RIGHT)
-"""Right edges of the table's columns after the first."""
+def _plot(page: Figure, chart: GrowthChart, top: float, floor: float) -> None:
+    """Draw the growth plot into the right column, and its caption below it."""
+    caption = wrap(short_caption(chart), _CAPTION_WIDTH)
+    low = max(floor + len(caption) * _CAPTION_ROW, top + _ABOVE_TEXT - _PLOT_MOST)
+    bottom = low + _PLOT_LABELS
+    box = (COLUMN + 0.038, bottom, RIGHT - COLUMN - 0.085, top + _ABOVE_TEXT - bottom)
+    draw_growth(page.add_axes(box), chart, SMALL)
+    for at, line in enumerate(caption, start=1):
+        page.text(COLUMN, low - at * _CAPTION_ROW, line, size=SMALL, color=SOFT)
 
 
-def _row(
-    page: Figure, y: float, first: str, cells: Sequence[str], bold: bool = False, colour: str = _INK
-) -> None:
-    weight = "bold" if bold else "normal"
-    page.text(_COLUMN, y, first, size=7.8, weight=weight, color=colour)
-    for edge, cell in zip(_EDGES[-len(cells) :], cells, strict=True):
-        page.text(edge, y, cell, size=7.8, weight=weight, color=colour, ha="right")
+def _notes(page: Figure, assessment: Assessment) -> float:
+    """Write heights, warnings and notes above the floor; return the lowest line that is left to the columns.
 
-
-def _grades(page: Figure, assessment: Assessment, top: float) -> float:
-    """Write the bones' grades and the totals; return how far down they reach."""
-    if not assessment.regions:
-        return top
-    _row(page, top, "Grades", (*STANDARDS.values(), "confidence"), colour=_SOFT)
-    y = top
-    for region in assessment.regions:
-        y -= _ROW
-        _row(page, y, Bone(region.bone).readable, _cells(region))
-    for words, key in (("total", "total"), ("expected total", "expected_total")):
-        y -= _ROW
-        totals = (assessment.scores.get(name) for name in STANDARDS)
-        _row(page, y, words, (*("-" if t is None else f"{t[key]:.0f}" for t in totals), ""), bold=True)
-    if assessment.radius_subgrade is not None:
-        y -= _ROW
-        _row(page, y, "radius, sub-grade", (assessment.radius_subgrade.name, ""))
-    return y - 1.8 * _ROW
-
-
-def _cells(region: Region) -> tuple[str, ...]:
-    if region.confidence is None:
-        return "", "", "", "not graded"
-    grades = {name: written_grade(name, value) for name, value in region.grades.items()}
-    return *(grades.get(name, "-") for name in STANDARDS), percentage(region.confidence)
-
-
-def _ages(page: Figure, assessment: Assessment, top: float) -> float:
-    """Write the bone age by every method; return how far down they reach."""
-    _row(page, top, "Bone age by method", ("months",), colour=_SOFT)
-    y = top
-    for name, age in assessment.ages.items():
-        y -= _ROW
-        _row(page, y, METHODS.get(name, name), (f"{years_and_months(age)}   {age:.1f}",))
-    return y - 1.8 * _ROW
-
-
-def _likely(page: Figure, assessment: Assessment, top: float) -> None:
-    if assessment.distribution is None:
-        return
-    _row(page, top, "Likeliest age intervals", ("probability",), colour=_SOFT)
-    for at, (name, share) in enumerate(likely_intervals(assessment.distribution)[:4], start=1):
-        _row(page, top - at * _ROW, name, (percentage(share),))
-
-
-def _notes(page: Figure, assessment: Assessment) -> None:
-    """Write warnings, growth and remarks; what has no room is counted, never dropped in silence."""
-    _rule(page, 0.262)
-    texts = list(_texts(assessment))
-    lines: list[str] = []
-    for at, text in enumerate(texts):
-        wrapped = wrap(text, _NOTE_WIDTH, subsequent_indent="   ")
-        reserved = at + 1 < len(texts)  # a line for the count of what is left out
-        if len(lines) + len(wrapped) + reserved > _NOTE_LINES:
-            lines.append(f"... and {len(texts) - at} more of these, which the HTML report holds")
-            break
-        lines += wrapped
+    What has no room is counted, never dropped in silence.
+    """
+    heights = height_lines(assessment)
+    taken = len(heights) + (GAP - 1 if heights else 0)
+    lines = list(_fitting(list(_texts(assessment)), max(_LEAST_NOTES, int(_MOST_LINES - taken))))
+    top = _FLOOR + (taken + len(lines) - 1) * ROW
+    _rule(page, top + 1.4 * ROW)
+    y = write_heights(page, heights, top) if heights else top
     for at, line in enumerate(lines):
-        page.text(_LEFT, 0.246 - 0.0145 * at, line, size=7.8, color=_INK, parse_math=False)
+        page.text(LEFT, y - at * ROW, line, size=LETTERS, color=INK, parse_math=False)
+    return top + 2.6 * ROW
+
+
+def _fitting(texts: list[str], room: int) -> Iterator[str]:
+    """Return the texts in lines, and in place of those that do not fit a line that counts them."""
+    left = room
+    for at, text in enumerate(texts):
+        wrapped = wrap(text, NOTE_WIDTH, subsequent_indent="   ")
+        reserved = at + 1 < len(texts)  # a line for the count of what is left out
+        if len(wrapped) + reserved > left:
+            yield f"... and {len(texts) - at} more of these, which the HTML report holds"
+            return
+        yield from wrapped
+        left -= len(wrapped)
 
 
 def _texts(assessment: Assessment) -> Iterator[str]:
-    """Return warnings, what the age means for growth, what is weak in the tables, and what was left out."""
+    """Return warnings, what the age means for growth, and what is weak in the tables."""
     yield from (f"Warning: {notice.text}" for notice in assessment.warnings)
     if not assessment.warnings:
         yield "No warnings."
-    lines = list(growth_lines(assessment.growth))
-    yield from (_growth_text(line) for line in lines if line.given)
+    yield from map(_growth_text, age_lines(assessment.growth))
     remarks = {remark: None for score in assessment.scores.values() for remark in score.get("remarks", ())}
     yield from (f"Note: {remark}" for remark in remarks)
-    yield from (_growth_text(line) for line in lines if not line.given)
 
 
 def _growth_text(line: GrowthLine) -> str:
@@ -263,6 +284,6 @@ def _provenance(page: Figure, assessment: Assessment) -> None:
     lines = wrap(f"Made by {made or 'boneage'}.", _SMALL_WIDTH)
     lines += wrap(f"Tables: {editions}.", _SMALL_WIDTH) if editions else []
     for at, text in enumerate(lines):
-        page.text(_LEFT, 0.063 - 0.0125 * at, text, size=6.8, color=_SOFT, parse_math=False)
+        page.text(LEFT, 0.063 - 0.0125 * at, text, size=6.8, color=SOFT, parse_math=False)
     said_last = f"{LEARNT} {INTENDED_USE}" if assessment.regions else INTENDED_USE
-    page.text(_LEFT, 0.021, said_last, size=7.8, weight="bold", color=_INK)
+    page.text(LEFT, 0.021, said_last, size=7.8, weight="bold", color=INK)

@@ -169,7 +169,7 @@ def score_record(sheet: ScoreSheet) -> dict[str, Any]:
 
 
 def network_grades(assessment: Assessment, standard: str) -> dict[str, float]:
-    """Return the network's grades of the bones by a standard, which it may have given under another's name."""
+    """Return the network's grades of the bones by a standard; some it gives under another's name."""
     given = _GRADED_AS.get(standard, standard)
     grades = {
         region.bone: float(region.grades[given]) for region in assessment.regions if given in region.grades
@@ -183,7 +183,7 @@ def grade_words(standard: str, grade: float) -> str:
     """Return a grade as its standard writes it: TW3's stages are letters; one between two is a number."""
     if _GRADED_AS.get(standard, standard) == "tw3" and grade % 1 == 0:
         return TW3_STAGES[int(grade)]
-    return f"{grade:g}"
+    return f"{round(grade, 2):g}"
 
 
 def plain(value: Any) -> Any:

@@ -15,7 +15,8 @@ JOBS = "/api/v1/jobs"
 SexName = Literal["female", "male"]
 Months = Annotated[float, Field(ge=0, le=1200, description="months")]
 
-TITLE = "boneage"
+GradesGiven = dict[Annotated[str, Field(max_length=40)], float | Annotated[str, Field(max_length=16)]]
+"""Bone -> grade or stage."""
 
 
 def _record_schema() -> dict[str, Any]:
@@ -97,7 +98,7 @@ class Reading(BaseModel):
         extra="forbid",
         json_schema_extra={"examples": [{"grades": {"rus_chn": {"radius": 9}, "tw3": {"ulna": "F"}}}]},
     )
-    grades: dict[str, dict[str, float | str]] = Field(max_length=8)
+    grades: dict[Annotated[str, Field(max_length=40)], GradesGiven] = Field(max_length=8)
 
 
 class Sheet(BaseModel):
@@ -121,7 +122,7 @@ class Sheet(BaseModel):
     )  # fmt: skip
     standard: str = Field(max_length=40)
     sex: SexName
-    grades: dict[str, float | str] = Field(max_length=40)
+    grades: GradesGiven = Field(max_length=40)
     chronological_age_months: Months | None = None
     partial: bool = Field(False, description="score what is there; without it every bone must be given")
 

@@ -17,11 +17,11 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from boneage import __version__
-from boneage.core.errors import BoneAgeError, http_status
+from boneage.core.errors import HTTP_STATUS, BoneAgeError, DeliveryError, TableMissing, http_status
 from boneage.reporting.coding import INTENDED_USE
 from boneage.service import job_routes, reference_routes
-from boneage.service.answers import JOBS
-from boneage.service.limits import Guard, problem
+from boneage.service.answers import JOBS, Problem
+from boneage.service.limits import HEADERS, Guard, problem
 from boneage.service.metrics import Metrics
 from boneage.service.server import ReportFailed, Server
 from boneage.service.settings import MIB
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PAGE = Path(__file__).parent / "web"
-_FORM_ROOM = MIB
-"""What a form may hold beside the image."""
+_NOT_READY: dict[int | str, dict[str, Any]] = {
+    503: {"model": Problem, "description": "The database does not answer, or no worker is ready"}
+}
 
 _DESCRIPTION = f"""Bone age from radiographs of the hand. {INTENDED_USE}
 
@@ -59,6 +60,7 @@ def create_app(server: Server) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,
     )
     app.state.server = server
     app.include_router(job_routes.router)
@@ -71,7 +73,7 @@ def create_app(server: Server) -> FastAPI:
         token=server.token,
         guarded=("/api/", "/metrics"),
         uploads=(JOBS,),
-        upload_bytes=server.settings.upload_mib * MIB + _FORM_ROOM,
+        upload_bytes=server.settings.upload_mib * MIB,
         upload_s=server.settings.upload_s,
     )
     app.add_middleware(Observed, metrics=server.metrics)
@@ -82,11 +84,11 @@ def _add_watch(app: FastAPI, server: Server) -> None:
     """Add what watches over servers ask for."""
 
     @app.get("/health/live", tags=["watch"], summary="Whether the server answers")
-    def live() -> dict[str, str]:
+    async def live() -> dict[str, str]:
         """Answer."""
         return {"status": "live"}
 
-    @app.get("/health/ready", tags=["watch"], summary="Whether it can take a job", responses={503: {}})
+    @app.get("/health/ready", tags=["watch"], summary="Whether it can take a job", responses=_NOT_READY)
     def ready() -> JSONResponse:
         """Answer 200 where the database answers and a worker has its bundle."""
         try:
@@ -129,11 +131,16 @@ def _add_errors(app: FastAPI) -> None:
     def deliberate(_request: Request, error: BoneAgeError) -> JSONResponse:
         return problem(http_status(error), error.code, str(error))
 
+    @app.exception_handler(TableMissing)
+    def no_standard(_request: Request, error: TableMissing) -> JSONResponse:
+        # A standard is named in a body; 404 would speak of the path.
+        return problem(400, error.code, str(error))
+
     @app.exception_handler(ReportFailed)
     def no_report(_request: Request, error: ReportFailed) -> JSONResponse:
-        return problem(
-            500 if error.code in ("unforeseen", "worker_died", "timed_out") else 409, error.code, str(error)
-        )
+        # What a report cannot be made of is the image's header, which the sender can mend.
+        status = 422 if error.code == DeliveryError.code else HTTP_STATUS.get(error.code, 500)
+        return problem(status, error.code, str(error))
 
     @app.exception_handler(RequestValidationError)
     def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
@@ -167,7 +174,8 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     def unforeseen(_request: Request, error: Exception) -> JSONResponse:
-        return problem(500, "unforeseen", f"an unforeseen error ({type(error).__name__}): report it")
+        text = f"an unforeseen error ({type(error).__name__}): report it"
+        return problem(500, "unforeseen", text, HEADERS)  # this answer does not pass the guard
 
 
 class Observed:

@@ -96,9 +96,11 @@ class Dispatcher:
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
         for worker in self._workers:
-            worker.stop()
+            worker.interrupt()
         for thread in self._threads:
             thread.join()
+        for worker in self._workers:
+            worker.stop()
 
     def _serve(self, at: int) -> None:
         while not self._stopping.is_set():
@@ -106,10 +108,14 @@ class Dispatcher:
                 self._workers[at].prepare()
                 self._ready[at].set()
                 self.trouble = None
+                if self._stopping.is_set():  # told while the worker started
+                    return
                 if not self._run_one(self._workers[at]):
                     with self._work:
                         self._work.wait(_LOOK_S)
             except BoneAgeError as error:
+                if self._stopping.is_set():
+                    return
                 self._ready[at].clear()
                 self.trouble = str(error)
                 log.error("no worker can be started: %s", error)
@@ -151,6 +157,7 @@ class Dispatcher:
                     self.wake()
                 if self._retention_days and (gone := self._store.purge(self._retention_days)):
                     log.info("%d jobs are older than the retention and were deleted", gone)
+                self._store.wipe()  # also what could not be wiped when it was deleted
             except Exception:  # as in `_serve`
                 log.exception("housekeeping failed; trying again")
             self._stopping.wait(_HOUSEKEEPING_S)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import unicodedata
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Depends, File, Form, Header, Path, Query, Response, UploadFile
+from pydantic import BeforeValidator
 from starlette.concurrency import run_in_threadpool
 
 from boneage.core.types import Sex
@@ -19,8 +22,9 @@ from boneage.reporting.forms import MEDIA_TYPES, OF_A_STUDY, TITLES, Release
 from boneage.reporting.forms import Form as ReportForm
 from boneage.reporting.tabular import assessment_record
 from boneage.service.answers import JOBS, Job, JobPage, Problem, Reading, links, summary
-from boneage.service.limits import refuse
+from boneage.service.limits import refuse, too_large
 from boneage.service.server import Server, the_server
+from boneage.service.settings import MIB
 from boneage.service.store import KeyReused, QueueFull, State, Submission
 from boneage.service.work import Render, View
 from boneage.standards.adult_height import Child
@@ -28,6 +32,7 @@ from boneage.standards.growth import OLDEST_MONTHS
 
 DAYS_A_MONTH = 30.4375
 _ID = re.compile(r"[0-9a-f]{32}")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _ENDINGS = {
     ReportForm.REPORT: "sr.dcm",
     ReportForm.CAPTURE: "capture.dcm",
@@ -62,20 +67,42 @@ Seconds = Annotated[float, Query(ge=0, le=60, description="wait so long for the 
 Number = Annotated[float | None, Form()]
 
 
+def _written_day(value: object) -> object:
+    """Refuse what pydantic reads as seconds since 1970."""
+    if isinstance(value, str) and not _DAY.fullmatch(value):
+        raise ValueError("write the date as YYYY-MM-DD")
+    return value
+
+
+Day = Annotated[date | None, BeforeValidator(_written_day)]
+
 router = APIRouter(prefix=JOBS, tags=["jobs"])
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a form says of the patient.
+
+    Args:
+        kept: goes with the job.
+        words: the form's own, to know the same request again: the age by a birth date changes overnight.
+    """
+
+    kept: dict[str, Any]
+    words: str
 
 
 def _patient(
     sex: Annotated[str | None, Form(description="female or male; not needed where DICOM gives it")] = None,
     age_months: Annotated[float | None, Form(ge=0, le=1200, description="chronological age")] = None,
-    birth_date: Annotated[date | None, Form(description="instead of the age; it is not kept")] = None,
-    exam_date: Annotated[date | None, Form(description="with the birth date; today by default")] = None,
+    birth_date: Annotated[Day, Form(description="instead of the age; it is not kept")] = None,
+    exam_date: Annotated[Day, Form(description="with the birth date; today by default")] = None,
     height_cm: Annotated[float | None, Form(description="to predict the adult's")] = None,
     weight_kg: Number = None,
     father_cm: Number = None,
     mother_cm: Number = None,
     menarche: Annotated[bool | None, Form(description="whether a girl's periods have begun")] = None,
-) -> dict[str, Any]:
+) -> Said:
     """Return what a form says of the patient, after checking that it goes together."""
     known = None if sex is None else Sex.parse(sex)
     age = age_months if birth_date is None else _age_at(birth_date, exam_date)
@@ -101,7 +128,8 @@ def _patient(
         patient["sex"] = str(known)
     if age is not None:
         patient["age_months"] = age
-    return patient
+    words = [sex, age_months, birth_date, exam_date, measured]
+    return Said(patient, json.dumps(words, sort_keys=True, default=str))
 
 
 def _age_at(birth_date: date, exam_date: date | None) -> float:
@@ -117,7 +145,7 @@ def _age_at(birth_date: date, exam_date: date | None) -> float:
 async def submit(
     server: Served,
     response: Response,
-    patient: Annotated[dict[str, Any], Depends(_patient)],
+    patient: Annotated[Said, Depends(_patient)],
     file: Annotated[UploadFile, File(description="PNG, JPEG, TIFF, WebP or DICOM; its name is not kept")],
     label: Annotated[str, Form(max_length=80, description="your own words, for the worklist")] = "",
     idempotency_key: Annotated[
@@ -126,8 +154,14 @@ async def submit(
     wait: Seconds = 0,
 ) -> Any:
     """Accept an image; where it answers 202 the job is kept, whatever happens to the server."""
-    submission = _submission(await file.read(), patient, label, idempotency_key)
-    name, new = await run_in_threadpool(_accepted, server, submission)
+    most = server.settings.upload_mib * MIB
+    if (file.size or 0) > most:
+        raise too_large(most)
+    # Few images at once are in memory, and none while its sender waits for the end of the job.
+    async with server.intake:
+        name, new = await run_in_threadpool(
+            _accepted, server, file.file, (patient, label, idempotency_key)
+        )
     row = await server.ended_job(name, wait)
     if row is None:
         raise refuse(404, "no_such_job", "the job was deleted while it was waited for")
@@ -136,8 +170,9 @@ async def submit(
     return await run_in_threadpool(_job, server, row)
 
 
-def _accepted(server: Server, submission: Submission) -> tuple[str, bool]:
-    """Return the id of the job that a submission makes, or made before, and whether it is new."""
+def _accepted(server: Server, file: BinaryIO, said: tuple[Said, str, str | None]) -> tuple[str, bool]:
+    """Return the id of the job that a request makes, or made before, and whether it is new."""
+    submission = _submission(file.read(), *said)
     try:
         name, new = server.store.submit(submission, server.settings.queue)
     except KeyReused:
@@ -163,9 +198,9 @@ def page(
     before: Annotated[str | None, Query(max_length=32, pattern="^[0-9a-f]{32}$")] = None,
 ) -> Any:
     """Return jobs, newest first."""
-    rows = server.store.page(limit, before)
-    shown = [summary(row, _position(server, row)) for row in rows]
-    return {"jobs": shown, "next": rows[-1].id if len(rows) == limit else None}
+    rows = server.store.page(limit + 1, before)
+    shown = [summary(row, _position(server, row)) for row in rows[:limit]]
+    return {"jobs": shown, "next": shown[-1]["id"] if len(rows) > limit else None}
 
 
 @router.get("/{job}", response_model=Job, responses=_ERRORS, summary="A job and its result")
@@ -200,9 +235,10 @@ def delete(server: Served, job: JobId) -> Response:
     response_class=Response,
     summary="The image for a viewer",
 )
-def pixels(server: Served, job: JobId) -> Response:
+async def pixels(server: Served, job: JobId) -> Response:
     """Return the image as 16-bit levels, bone bright, at most 2048 pixels long; its sizes are in headers."""
-    picture = server.picture(View(_assessed(server, job).content))
+    row = await run_in_threadpool(_assessed, server, job)
+    picture = await server.picture(View(row.content))
     headers = {
         "X-Width": str(picture.width),
         "X-Height": str(picture.height),
@@ -245,9 +281,9 @@ def read(server: Served, job: JobId, reading: Reading) -> Any:
     response_class=Response,
     summary="A report",
 )
-def result(server: Served, job: JobId, form: ReportForm, release: Release = "R4") -> Response:
+async def result(server: Served, job: JobId, form: ReportForm, release: Release = "R4") -> Response:
     """Return the result as a file; a reader's grades, where there are any, stand beside the network's."""
-    row = _assessed(server, job)
+    row = await run_in_threadpool(_assessed, server, job)
     if form in OF_A_STUDY and row.kind != "dicom":
         text = f"a {TITLES[form]} goes into the study of a DICOM image, and this image came as a picture"
         raise refuse(409, "no_study", f"{text}: send the DICOM file, or take html, pdf, json or fhir")
@@ -263,7 +299,7 @@ def result(server: Served, job: JobId, form: ReportForm, release: Release = "R4"
     )
     name = f"boneage-{job[:8]}.{_ENDINGS.get(form, str(form))}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Response(server.report(task), media_type=MEDIA_TYPES[form], headers=headers)
+    return Response(await server.report(task), media_type=MEDIA_TYPES[form], headers=headers)
 
 
 def _existing(server: Server, name: str) -> Any:
@@ -298,14 +334,15 @@ def _job(server: Server, row: Any) -> dict[str, Any]:
     return {**summary(row, _position(server, row)), "result": record, "links": links(row)}
 
 
-def _submission(content: bytes, patient: dict[str, Any], label: str, key: str | None) -> Submission:
+def _submission(content: bytes, patient: Said, label: str, key: str | None) -> Submission:
     kind = kind_of(content)
     if kind is None:
         why = "the file is empty" if not content else "the file is no image by its content"
         raise refuse(415, "unreadable_image", f"{why}: send a radiograph as PNG, JPEG, TIFF, WebP or DICOM")
-    if not label.isprintable():
+    # The blanks of other scripts, as the ideographic one, are not printable by Python's measure.
+    if not all(one.isprintable() or unicodedata.category(one) == "Zs" for one in label):
         raise refuse(400, "config", "the label must be one line of plain text: leave control characters out")
-    said = json.dumps([patient, label], sort_keys=True).encode()
+    said = json.dumps([patient.words, label]).encode()
     digest = hashlib.sha256(hashlib.sha256(content).digest() + said).hexdigest()
     hashed = None if key is None else hashlib.sha256(key.encode()).hexdigest()
-    return Submission(content, kind, patient, digest, hashed, label)
+    return Submission(content, kind, patient.kept, digest, hashed, label)

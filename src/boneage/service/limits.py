@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import re
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 
-from boneage.service.settings import MIB
+from boneage.service.settings import MIB, names_loopback
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 JSON_BYTES = MIB
 """Largest body of a request that carries no image."""
 
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]", "testserver")
+_FORM_ROOM = MIB
+"""What a form may hold beside the image."""
+
+_HOST = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]*))(?::[0-9]*)?")
 
 _CLOSE = {"Connection": "close"}
 
@@ -49,6 +53,16 @@ def refuse(status: int, code: str, message: str, headers: dict[str, str] | None 
     return HTTPException(status, {"code": code, "message": message}, headers)
 
 
+def too_large(most: int) -> HTTPException:
+    """Return the error of a request that is larger than so many bytes."""
+    return refuse(
+        413,
+        "too_large",
+        f"the request is larger than the {most // MIB} MiB that this server takes: send one image alone",
+        _CLOSE,
+    )
+
+
 class Guard:
     """Refuses what no route should see, and sets the headers of every answer.
 
@@ -57,7 +71,7 @@ class Guard:
         token: that every request under `guarded` must bear; None asks for none, and answers loopback names.
         guarded: beginnings of paths.
         uploads: paths that take images as multipart forms.
-        upload_bytes: largest body of one.
+        upload_bytes: largest image in one.
         upload_s: time that a body may take.
     """
 
@@ -103,7 +117,7 @@ class Guard:
         """Return why a request is answered without reading its body."""
         headers = Headers(scope=scope)
         path, method = scope["path"], scope["method"]
-        if self._token is None and _host(headers) not in LOOPBACK_NAMES:
+        if self._token is None and not names_loopback(_host(headers)):
             return problem(
                 421, "wrong_host", "this server answers this machine only: ask for localhost, or set a token"
             )
@@ -131,16 +145,10 @@ class Guard:
         return None
 
     def _most(self, path: str) -> int:
-        return self._upload_bytes if path in self._uploads else JSON_BYTES
+        return self._upload_bytes + _FORM_ROOM if path in self._uploads else JSON_BYTES
 
     def _too_large(self, path: str) -> HTTPException:
-        return refuse(
-            413,
-            "too_large",
-            f"the request is larger than {self._most(path) // MIB} MiB, which this server takes: send one "
-            "image alone",
-            _CLOSE,
-        )
+        return too_large(self._upload_bytes if path in self._uploads else JSON_BYTES)
 
     def _bears_token(self, headers: Headers) -> bool:
         scheme, _, given = headers.get("authorization", "").partition(" ")
@@ -171,9 +179,9 @@ class Guard:
 
 
 def _host(headers: Headers) -> str:
-    """Return the name in the header Host, without the port."""
-    host = headers.get("host", "").lower()
-    return host[: host.index("]") + 1] if host.startswith("[") and "]" in host else host.partition(":")[0]
+    """Return the name or address in the header Host, without brackets and port."""
+    found = _HOST.fullmatch(headers.get("host", "").lower())
+    return "" if found is None else found["v6"] or found["name"] or ""
 
 
 def _same_origin(headers: Headers) -> bool:

@@ -9,7 +9,7 @@ import cv2
 from fastapi import APIRouter, Depends, Path, Response
 
 from boneage import __version__
-from boneage.core.errors import NotApplicable
+from boneage.core.errors import NotApplicable, WrongBones
 from boneage.core.types import Sex
 from boneage.inference.atlas import Atlas
 from boneage.reporting.coding import INTENDED_USE
@@ -49,9 +49,8 @@ router = APIRouter(prefix="/api/v1", tags=["reference"], responses=_REFUSED)
     "/score",
     response_model=Scored,
     responses={
-        400: {"model": Problem, "description": "An unknown bone or grade, or a bone is missing"},
+        400: {"model": Problem, "description": "An unknown standard, bone or grade, or a bone is missing"},
         403: {"model": Problem, "description": "A page of another origin sent it"},
-        404: {"model": Problem, "description": "There is no such standard"},
     },
     summary="Score a hand from its bones' grades",
 )
@@ -141,6 +140,8 @@ def scored(sheet: Sheet) -> dict[str, Any]:
     chosen = standard(sheet.standard)
     sex = Sex.parse(sheet.sex)
     grades = {parse_bone(bone): chosen.parse_grade(bone, str(grade)) for bone, grade in sheet.grades.items()}
+    if len(grades) < len(sheet.grades):
+        raise WrongBones("a bone is there twice, under two spellings of its name: give each bone once")
     missing = [bone for bone in chosen.bones if bone not in grades]
     bones = [
         {

@@ -69,10 +69,11 @@ def _listen(settings: ServiceSettings) -> socket.socket:
 
 
 def _prompt(idle_s: float) -> type[H11Protocol]:
-    """Return uvicorn's protocol, which also ends a connection that brings no whole request in its time."""
+    """Return uvicorn's protocol, which also ends what brings no whole request, or reads no answer, in time."""
 
     class Prompt(H11Protocol):
         _last: Any = None
+        _unread = 0
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -85,10 +86,12 @@ def _prompt(idle_s: float) -> type[H11Protocol]:
             cycle: Any = self.cycle  # None before the first request, whatever its type says
             busy = cycle is not None and (cycle is not self._last or not cycle.response_complete)
             self._last = cycle
-            if busy:
-                self._watch()
-            else:
+            before, self._unread = self._unread, self.transport.get_write_buffer_size()
+            if self._unread == before > 0:  # nobody took a byte of the answer
+                self.transport.abort()
+            elif not busy:
                 self.transport.close()
+            self._watch()
 
         def connection_lost(self, error: Exception | None) -> None:
             self._timer.cancel()

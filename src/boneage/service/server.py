@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,16 @@ from boneage.inference.bundle import Bundle
 from boneage.reporting.tabular import Failure
 from boneage.service.dispatch import Dispatcher, trouble_of
 from boneage.service.metrics import Metrics
-from boneage.service.settings import ServiceSettings, the_token
+from boneage.service.settings import DATABASE, ServiceSettings, the_token
 from boneage.service.store import Ending, State, Store
 from boneage.service.work import AssessImages, MakeReports, Picture, Render, View
 
 log = logging.getLogger(__name__)
 
 _PATIENCE_S = 10.0
+_INTAKE = 4
+"""Images that are in memory at once while they are stored."""
+
 _LOOK_S = 1.0
 
 
@@ -49,7 +52,7 @@ class Server:
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
-        _make_private(Path(settings.data))
+        _make_private(Path(settings.data), settings.database)
         self.settings = settings
         self.token = the_token(settings)
         self.bundle = Bundle.load(Path(settings.bundle) if settings.bundle else None)
@@ -68,7 +71,9 @@ class Server:
         self._reports: SteadyWorker[Render | View, bytes | Picture | Failure] = SteadyWorker(
             MakeReports(), settings.job_s
         )
-        self._one_report = threading.Lock()
+        # Not on the threads that answer requests: who waits for a report keeps nobody else waiting.
+        self._report_thread = ThreadPoolExecutor(1, "reports")
+        self.intake = asyncio.Semaphore(_INTAKE)
         self._waiters: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._job_s = 1.0
@@ -77,42 +82,43 @@ class Server:
         """Begin to work; called on the event loop that answers requests."""
         self._loop = asyncio.get_running_loop()
         self.dispatcher.start()
-        threading.Thread(target=self._prepare_reports, name="reports", daemon=True).start()
+        self._report_thread.submit(self._prepare_reports)
 
     def stop(self) -> None:
         """End; running jobs get some seconds, and what they leave goes on at the next start."""
         self.dispatcher.stop(_PATIENCE_S)
+        self._report_thread.shutdown(wait=False, cancel_futures=True)
+        self._reports.interrupt()
+        self._report_thread.shutdown()
         self._reports.stop()
         self.store.close()
 
     def _prepare_reports(self) -> None:
         try:
-            with self._one_report:
-                self._reports.prepare()
+            self._reports.prepare()
         except BoneAgeError as error:
             log.error("no process for reports can be started: %s", error)
 
-    def report(self, task: Render) -> bytes:
+    async def report(self, task: Render) -> bytes:
         """Make a report, in a process of its own.
 
         Raises:
             ReportFailed: it could not be made.
         """
-        made: bytes = self._made(task)
+        made: bytes = await self._made(task)
         return made
 
-    def picture(self, task: View) -> Picture:
+    async def picture(self, task: View) -> Picture:
         """Make a picture for the viewer, likewise.
 
         Raises:
             ReportFailed: it could not be made.
         """
-        made: Picture = self._made(task)
+        made: Picture = await self._made(task)
         return made
 
-    def _made(self, task: Render | View) -> Any:
-        with self._one_report:
-            answer = self._reports(task)
+    async def _made(self, task: Render | View) -> Any:
+        answer = await asyncio.get_running_loop().run_in_executor(self._report_thread, self._reports, task)
         if isinstance(answer, Failure | Died | Raised | TimedOut):
             raise ReportFailed(*trouble_of(answer))
         return answer
@@ -161,14 +167,16 @@ def the_server(request: Request) -> Server:
     return server
 
 
-def _make_private(folder: Path) -> None:
-    """Make the data folder, for its owner's eyes alone.
+def _make_private(folder: Path, database: str) -> None:
+    """Make the data folder, and the file of its own database, for their owner's eyes alone.
 
     Raises:
         ConfigError: it cannot be made.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not database:
+            (folder / DATABASE).touch(mode=0o600)
     except OSError as error:
         raise ConfigError(
             f"the data folder {folder} cannot be made ({error.strerror}): name another with --data"

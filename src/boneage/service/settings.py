@@ -37,7 +37,7 @@ class ServiceSettings:
         upload_mib: largest body of a request.
         upload_s: time a request's body may take to arrive.
         idle_s: time a connection may stay without a request.
-        neighbours: whether results tell which training hands are alike; a quarter more of an assessment's time.
+        neighbours: whether results tell which training hands are alike; takes a quarter more time.
         job_s: time an assessment may take, and a report.
         connections: served at once; beyond them 503.
         retention_days: after which an ended job is deleted with its image; 0 keeps it for ever.
@@ -85,12 +85,7 @@ class ServiceSettings:
     @property
     def loopback(self) -> bool:
         """Whether only this machine can reach the server."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return names_loopback(self.host)
 
     @property
     def name(self) -> str:
@@ -107,6 +102,14 @@ class ServiceSettings:
         """Threads of the runtime in each worker."""
         processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
         return self.threads or max(1, min(8, processors // self.workers))
+
+
+def names_loopback(host: str) -> bool:
+    """Return whether a name or address is this machine's own, whoever resolves it."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def the_token(settings: ServiceSettings) -> str | None:

@@ -271,7 +271,7 @@ class Store:
                     finished_at=time.time(),
                     assessment=ending.assessment,
                     error_code=ending.error_code,
-                    error_message=ending.error_message,
+                    error_message=_writable(ending.error_message),
                     lease_until=None,
                     **(ending.summary or {}),
                 )
@@ -351,7 +351,7 @@ class Store:
             connection.execute(images.delete().where(images.c.job == name))
             gone = connection.execute(jobs.delete().where(jobs.c.id == name)).rowcount
         if gone:
-            self._wipe()
+            self.wipe()
         return bool(gone)
 
     def purge(self, days: float) -> int:
@@ -360,11 +360,14 @@ class Store:
         with self._writing() as connection:
             connection.execute(images.delete().where(images.c.job.in_(old)))
             gone = int(connection.execute(jobs.delete().where(jobs.c.id.in_(old))).rowcount)
-        self._wipe()  # also what a busy database could not wipe at once
+        self.wipe()
         return gone
 
-    def _wipe(self) -> None:
-        """Leave nothing of what was deleted in SQLite's files: it overwrites pages, but keeps a journal."""
+    def wipe(self) -> None:
+        """Leave nothing of what was deleted in SQLite's files: it overwrites pages, but keeps a journal.
+
+        What another connection still reads stays there; to call this again wipes it later.
+        """
         if self._sqlite:
             with self._reading() as connection:
                 driver: Any = connection.connection.driver_connection
@@ -375,6 +378,11 @@ def _whole() -> Select[Any]:
     return select(jobs, images.c.content).join(images, images.c.job == jobs.c.id)
 
 
+def _writable(text: str | None) -> str | None:
+    """Return a text without what no database takes; a message may quote a damaged file."""
+    return None if text is None else text.encode("utf-8", "replace").decode().replace("\0", "?")
+
+
 def _new_id() -> str:
     """Return an id that nobody can guess and that sorts by time."""
     return f"{time.time_ns() // 1000:016x}"[-14:] + secrets.token_hex(9)
@@ -382,7 +390,8 @@ def _new_id() -> str:
 
 def _engine(url: str) -> Engine:
     try:
-        engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+        # What is sent names patients, and the text of an error may end in a log.
+        engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"), hide_parameters=True)
     except (ArgumentError, ModuleNotFoundError) as error:
         raise ConfigError(
             "database must be a URL as postgresql+psycopg://user@host/name, with its driver installed, not "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +21,12 @@ VIEW_SIDE = 2048
 """Longest side of the picture that the viewer gets, in pixels."""
 
 _WINDOW_PERCENTILES = (1.0, 99.7)
+
+
+def _keep_quiet() -> None:
+    """Let no library's warning out of a worker: its text may quote what was sent, as a name in a header."""
+    warnings.simplefilter("ignore")
+    logging.getLogger().addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,7 @@ class AssessImages:
         Raises:
             BoneAgeError: the bundle, or its runtime, cannot be used.
         """
+        _keep_quiet()
         import cv2
 
         from boneage.inference.assess import Assessor
@@ -152,6 +161,7 @@ class MakeReports:
 
     def __call__(self) -> Callable[[Render | View], bytes | Picture | Failure]:
         """Load in the worker's own process."""
+        _keep_quiet()
         from boneage.reporting import document, summary_page
 
         del document, summary_page  # loaded now, so that the first report does not wait for them

@@ -2,24 +2,39 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Return an HTML element; a function among the attributes listens, as `onclick`; null and false are left out. */
-export function element(tag, attributes = {}, ...children) {
-  return filled(document.createElement(tag), attributes, children);
+/**
+ * Return an HTML element, as `element("p.soft", { id: "x", onclick: act }, "text", child)`.
+ * A function among the attributes listens; what is null, undefined or false is left out.
+ */
+export function element(tag, ...content) {
+  return filled((name) => document.createElement(name), tag, content);
+}
+
+/** Return a button that does `act`; attributes as `element`. */
+export function button(text, act, attributes = {}) {
+  return element("button", { type: "button", onclick: act, ...attributes }, text);
 }
 
 /** Return an SVG element; as `element`. */
-export function drawing(tag, attributes = {}, ...children) {
-  return filled(document.createElementNS(SVG, tag), attributes, children);
+export function drawing(tag, ...content) {
+  return filled((name) => document.createElementNS(SVG, name), tag, content);
 }
 
-function filled(node, attributes, children) {
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value === null || value === undefined || value === false) continue;
-    if (typeof value === "function") node.addEventListener(name.slice(2), value);
-    else node.setAttribute(name, value === true ? "" : value);
+function filled(make, tag, content) {
+  const [name, ...classes] = tag.split(".");
+  const node = make(name);
+  if (classes.length) node.setAttribute("class", classes.join(" "));
+  const given = content[0]?.constructor === Object ? content.shift() : {};
+  for (const [attribute, value] of Object.entries(given)) {
+    if (typeof value === "function") node.addEventListener(attribute.slice(2), value);
+    else if (isSome(value)) node.setAttribute(attribute, value === true ? "" : value);
   }
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  node.append(...content.flat().filter(isSome));
   return node;
+}
+
+function isSome(value) {
+  return value !== null && value !== undefined && value !== false;
 }
 
 /** Return the page's element with an id. */

@@ -1,4 +1,4 @@
-/** A 16-bit radiograph on a canvas: window and level, zoom and pan. Positions on the screen are CSS pixels. */
+/** A 16-bit radiograph on a canvas: window and level, zoom and pan; on the screen, lengths are CSS pixels. */
 
 const LEVELS = 65536;
 const MOST_ZOOM = 16;
@@ -75,7 +75,8 @@ export class Film {
   /** Move the picture, but never wholly out of the box. */
   moveBy(dx, dy) {
     const { width, height } = this.pixels;
-    const kept = (value, size, room) => Math.min(room - KEPT_IN_VIEW, Math.max(KEPT_IN_VIEW - size * this.zoom, value));
+    const kept = (value, size, room) =>
+      Math.min(room - KEPT_IN_VIEW, Math.max(KEPT_IN_VIEW - size * this.zoom, value));
     this.x = kept(this.x + dx, width, this.box.clientWidth);
     this.y = kept(this.y + dy, height, this.box.clientHeight);
     this.fitted = false;
@@ -101,15 +102,14 @@ export class Film {
   paint() {
     if (this.stale) this.develop();
     const density = window.devicePixelRatio || 1;
-    const [wide, high] = [this.box.clientWidth, this.box.clientHeight].map((size) => Math.round(size * density));
+    const { clientWidth, clientHeight } = this.box;
+    const [wide, high] = [clientWidth, clientHeight].map((size) => Math.round(size * density));
     if (this.canvas.width !== wide) this.canvas.width = wide;
     if (this.canvas.height !== high) this.canvas.height = high;
     const context = this.canvas.getContext("2d", { alpha: false });
     context.setTransform(density, 0, 0, density, 0, 0);
     context.fillStyle = "#000";
-    context.fillRect(0, 0, this.box.clientWidth, this.box.clientHeight);
-    // Far in, a reader wants to see the pixels themselves.
-    context.imageSmoothingEnabled = this.zoom * density < 4;
+    context.fillRect(0, 0, clientWidth, clientHeight);
     context.imageSmoothingQuality = "high";
     const { width, height } = this.pixels;
     context.drawImage(this.picture, this.x, this.y, width * this.zoom, height * this.zoom);

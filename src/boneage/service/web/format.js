@@ -62,10 +62,3 @@ export function choiceText(grades, { grade, label }) {
   const short = gradeText(grades, grade);
   return label && label !== short ? `${short} = ${label}` : short;
 }
-
-/** Return a coded message: a title in the page's language, where there is one, and the server's own words. */
-export function codedText(kind, { code, message, text }) {
-  const key = `${kind}_${code}`;
-  const words = message ?? text ?? "";
-  return hasWords(key) ? say("reason", { title: say(key), message: words }) : words;
-}

@@ -1,9 +1,9 @@
 /** The grades of one hand by every standard: the network's, and those that a reader put in their place. */
 import { fetchJson } from "./api.js";
 
-/** The score sheets' state; fires `change` when a grade or an answer changes, `problem` when scoring fails. */
+/** The score sheets' state; fires `change` with a new grade or answer, `problem` when scoring fails. */
 export class Grades extends EventTarget {
-  /** `network` and `changed` are standard -> bone -> grade; `age` is the chronological age in months or null. */
+  /** `network`, `changed`: standard -> bone -> grade; `age`: chronological, in months, or null. */
   constructor({ standards, sex, age = null, network = {}, changed = {} }) {
     super();
     Object.assign(this, { standards, sex, age, network });
@@ -64,7 +64,7 @@ export class Grades extends EventTarget {
     return Object.fromEntries(Object.entries(this.changed).filter(([name]) => this.anyChanged(name)));
   }
 
-  /** Return what a standard's sheet comes to, or null until the server has said; `network` without changes. */
+  /** Return what a standard's sheet comes to, null until the server has said; `network`: without changes. */
   answer(name, which = "now") {
     const bones = this.standard(name).bones.map(({ bone }) => bone);
     const pick = which === "network" ? this.own : this.grade;
@@ -72,7 +72,8 @@ export class Grades extends EventTarget {
       bones.map((bone) => [bone, pick.call(this, name, bone)]).filter(([, grade]) => grade !== null),
     );
     if (!Object.keys(grades).length) return null;
-    const question = { standard: name, sex: this.sex, grades, chronological_age_months: this.age };
+    const age = this.age;
+    const question = { standard: name, sex: this.sex, grades, chronological_age_months: age, partial: true };
     const key = JSON.stringify(question);
     if (!this.answers.has(key)) this.ask(key, question);
     return this.answers.get(key);

@@ -4,6 +4,9 @@ import { boneText } from "./format.js";
 
 const CORNER = 3;
 const POINT = 3;
+const GAP = 5;
+// Their names stand on the little finger's side, the others' on the thumb's, where no graded bone is hidden.
+const OUTER = ["ulna", "hamate", "mc5", "pp5", "mp5", "dp5"];
 
 /** Marks over a film, in an SVG element as large as it; `onBone` is called with a bone that was clicked. */
 export class Overlay {
@@ -18,24 +21,26 @@ export class Overlay {
   setResult({ regions, hand }, scale) {
     this.scale = scale;
     // Some bones share a box, as a metacarpal and its phalanx at one joint; they are marked once.
-    const byBox = Map.groupBy?.(regions, (region) => region.box_px.join()) ?? grouped(regions);
-    this.groups = [...byBox.values()].map((group) => this.region(group));
-    this.box = drawing("rect", { class: "hand-box" });
+    this.groups = [...byBox(regions).values()].map((group) => this.region(group));
+    this.box = drawing("rect.hand-box");
     this.boxPx = hand.box_px;
+    const { thumb4, pinky_finger4: little } = hand.keypoints_px;
+    this.thumbRight = !thumb4 || !little || thumb4[0] > little[0];
     this.points = [...Object.values(hand.keypoints_px), ...Object.values(hand.epiphyses_px)].map((point) => ({
       point,
-      node: drawing("circle", { class: "key-point", r: POINT }),
+      node: drawing("circle.key-point", { r: POINT }),
     }));
-    this.svg.replaceChildren(this.box, ...this.points.map(({ node }) => node), ...this.groups.map(({ node }) => node));
+    this.svg.replaceChildren(this.box, ...[...this.points, ...this.groups].map(({ node }) => node));
     this.place();
   }
 
   region(group) {
     const bones = group.map((region) => region.bone);
-    const [under, rect] = ["under", "edge"].map((name) => drawing("rect", { class: name, rx: CORNER }));
-    const [text, title] = [drawing("text", {}), drawing("title")];
-    const node = drawing("g", { class: "region", "data-bones": bones.join(" "), onclick: () => this.clicked(bones) }, title, under, rect, text);
-    return { node, rects: [under, rect], text, title, bones, boxPx: group[0].box_px };
+    const rects = ["rect.under", "rect.edge"].map((tag) => drawing(tag, { rx: CORNER }));
+    const [text, title] = [drawing("text"), drawing("title")];
+    const attributes = { "data-bones": bones.join(" "), onclick: () => this.clicked(bones) };
+    const node = drawing("g.region", attributes, title, ...rects, text);
+    return { node, rects, text, title, bones, boxPx: group[0].box_px, outer: OUTER.includes(bones[0]) };
   }
 
   clicked(bones) {
@@ -61,6 +66,17 @@ export class Overlay {
     if (chosen) this.svg.append(chosen.node);
   }
 
+  /** Return how far the film must move to have a bone in the middle, null where it can be seen. */
+  outOfView(bone) {
+    const region = this.groups.find(({ bones }) => bones.includes(bone));
+    if (!region) return null;
+    const [x0, y0, x1, y1] = region.boxPx;
+    const [x, y] = this.onScreen((x0 + x1) / 2, (y0 + y1) / 2);
+    const { clientWidth: width, clientHeight: height } = this.film.box;
+    const seen = x > 0 && y > 0 && x < width && y < height;
+    return seen ? null : [width / 2 - x, height / 2 - y];
+  }
+
   /** Show or hide `regions`, `box` or `points`; returns whether they are shown then. */
   toggle(what, shown = !this.shown[what]) {
     this.shown[what] = shown;
@@ -79,10 +95,12 @@ export class Overlay {
       node.setAttribute("cy", y);
       node.classList.toggle("absent", !this.shown.points);
     }
-    for (const { rects, text, boxPx, node } of this.groups) {
-      const [x, y] = this.frame(rects, boxPx);
-      text.setAttribute("x", x);
-      text.setAttribute("y", y - 4);
+    for (const { rects, text, boxPx, node, outer } of this.groups) {
+      const [x, y, wide, high] = this.frame(rects, boxPx);
+      const right = outer ? !this.thumbRight : this.thumbRight;
+      text.setAttribute("x", right ? x + wide + GAP : x - GAP);
+      text.setAttribute("y", outer ? y + high : y + high / 2 + GAP);
+      text.setAttribute("text-anchor", right ? "start" : "end");
       node.classList.toggle("hidden", !this.shown.regions);
     }
   }
@@ -94,7 +112,7 @@ export class Overlay {
       const sides = { x: left, y: top, width: right - left, height: bottom - top };
       Object.entries(sides).forEach(([name, value]) => rect.setAttribute(name, value.toFixed(1)));
     }
-    return [left, top];
+    return [left, top, right - left, bottom - top];
   }
 
   onScreen(x, y) {
@@ -102,7 +120,7 @@ export class Overlay {
   }
 }
 
-function grouped(regions) {
+function byBox(regions) {
   const groups = new Map();
   for (const region of regions) {
     const key = region.box_px.join();

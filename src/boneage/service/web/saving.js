@@ -13,7 +13,7 @@ window.addEventListener("beforeunload", (event) => unsaved.size && event.prevent
 export class Saver {
   constructor(save, onState) {
     Object.assign(this, { save, onState, value: null, running: null });
-    window.addEventListener("online", () => this.wake?.());
+    window.addEventListener("online", () => this.tryNow());
   }
 
   /** Save this value in place of any that waits. */
@@ -21,40 +21,58 @@ export class Saver {
     this.value = { value };
     unsaved.add(this);
     this.onState("saving");
-    this.wake?.();
-    this.running ??= this.run().finally(() => (this.running = null));
+    this.tryNow();
   }
 
-  /** Try at once what waits, and return when it is saved. */
-  async settled() {
+  /** Try at once what waits. */
+  tryNow() {
     this.wake?.();
+    if (this.value) this.running ??= this.run();
+  }
+
+  /** Try at once what waits, and return when it is saved or refused. */
+  async settled() {
+    this.tryNow();
     await this.running;
   }
 
   async run() {
     await pause(SETTLE_MS);
     for (let failures = 0; this.value; ) {
-      const { value } = this.value;
+      const taken = this.value;
       this.value = null;
-      try {
-        this.onState("saving");
-        await this.save(value);
-        failures = 0;
-      } catch (error) {
-        failures += 1;
-        this.value ??= { value };
-        this.onState("unsaved", error);
-        // What the server refuses as wrong stays wrong until it is changed.
-        if (error.status >= 400 && error.status < 500 && error.status !== 429) return;
-        await this.waitToTryAgain(failures);
-      }
+      const error = await this.attempt(taken.value);
+      if (!error) continue;
+      this.value ??= taken;
+      this.onState("unsaved", error);
+      if (isFinal(error)) break;
+      failures += 1;
+      await this.waitToTryAgain(failures);
     }
+    this.running = null;
+    if (this.value) return;
     unsaved.delete(this);
     this.onState("saved");
   }
 
+  async attempt(value) {
+    this.onState("saving");
+    try {
+      await this.save(value);
+      return null;
+    } catch (error) {
+      return error;
+    }
+  }
+
   waitToTryAgain(failures) {
     const early = new Promise((resolve) => (this.wake = resolve));
-    return Promise.race([early, pause(Math.min(LONGEST_WAIT_MS, 1000 * 2 ** failures))]).then(() => (this.wake = null));
+    const late = pause(Math.min(LONGEST_WAIT_MS, 1000 * 2 ** failures));
+    return Promise.race([early, late]).then(() => (this.wake = null));
   }
+}
+
+// What the server refuses as wrong stays wrong until it is changed.
+function isFinal({ status }) {
+  return status >= 400 && status < 500 && status !== 429;
 }

@@ -1,7 +1,7 @@
 /** The score sheet: the network's grade of each bone, the reader's beside it, and what they come to. */
-import { announce, element, showProblem } from "./dom.js";
+import { announce, button, element, showProblem } from "./dom.js";
 import { ageText, boneText, choiceText, gradeText, numberText, shareText, signedText } from "./format.js";
-import { inEachLanguage, say } from "./words.js";
+import { codedText, inEachLanguage, say } from "./words.js";
 
 const EMPTY = "";
 const TITLES = { rus_chn: "RUS-CHN", tw3: "TW3", chn: "CHN" };
@@ -17,11 +17,15 @@ export class Sheet {
     Object.assign(this, { grades, confidence, scores, onBone, onTab });
     this.name = grades.standards[0].name;
     this.hasNetwork = Object.keys(grades.network).length > 0;
-    this.node = element("section", { class: "card sheet", "aria-labelledby": "sheet-title" });
-    this.problem = element("p", { class: "notice bad", role: "alert", hidden: true });
+    this.node = element("section.card.sheet", { "aria-labelledby": "sheet-title" });
+    this.problem = element("p.notice.bad", { role: "alert", hidden: true });
     grades.addEventListener("change", () => this.fill());
-    grades.addEventListener("problem", (event) => showProblem(this.problem, event.detail.message));
+    grades.addEventListener("problem", ({ detail }) => showProblem(this.problem, codedText(detail)));
     inEachLanguage(() => this.build(), signal);
+  }
+
+  get title() {
+    return standardTitle(this.name);
   }
 
   /** Show another standard's sheet. */
@@ -36,32 +40,29 @@ export class Sheet {
     this.bone = bone;
     for (const row of this.rows.values()) row.node.classList.toggle("selected", row.bone === bone);
     const row = this.rows.get(bone);
-    if (focus) row?.select.focus({ preventScroll: false });
+    if (focus) row?.select.focus();
     else row?.node.scrollIntoView({ block: "nearest" });
   }
 
   build() {
-    const standard = this.grades.standard(this.name);
-    this.rows = new Map(standard.bones.map((bone) => [bone.bone, this.row(bone)]));
-    const keys = ["bone", ...(this.hasNetwork ? ["network", "confidence"] : []), "your_grade", "score"];
-    const head = keys.map((key) => element("th", { scope: "col", class: `of-${key}` }, say(key)));
-    const last = element("th", { scope: "col" }, element("span", { class: "unseen" }, say("actions")));
+    const { bones } = this.grades.standard(this.name);
+    this.rows = new Map(bones.map((bone) => [bone.bone, this.row(bone)]));
+    const keys = ["bone", ...(this.hasNetwork ? ["network"] : []), "your_grade", "score"];
+    const head = keys.map((key) => element(`th.of-${key}`, { scope: "col" }, say(key)));
     this.feet = ["total", "bone_age", "sd_score"].map((key) => this.foot(key));
-    this.allBack = element("button", { type: "button", onclick: () => this.takeAllBack() }, say("take_back_all", { standard: standardTitle(this.name) }));
-    this.notes = element("div", { class: "soft" });
+    this.allBack = button(say("take_back_all", { standard: this.title }), () => this.takeAllBack());
+    this.notes = element("div.soft");
     this.node.replaceChildren(
       element("h2", { id: "sheet-title" }, say("sheet")),
       this.tabs(),
       this.problem,
-      element(
-        "div",
-        { id: "sheet-panel", role: "tabpanel", "aria-labelledby": `tab-${this.name}` },
-        element("table", { class: "grades" }, element("thead", {}, element("tr", {}, head, last)),
-          element("tbody", {}, [...this.rows.values()].map(({ node }) => node)),
-          element("tfoot", {}, this.feet.map(({ node }) => node))),
-        element("div", { class: "buttons" }, this.allBack),
-        this.notes,
-      ),
+      element("div", { id: "sheet-panel", role: "tabpanel", "aria-labelledby": `tab-${this.name}` },
+        element("table.grades",
+          element("thead", element("tr", head)),
+          element("tbody", [...this.rows.values()].map(({ node }) => node)),
+          element("tfoot", this.feet.map(({ node }) => node))),
+        element("div.buttons", this.allBack),
+        this.notes),
     );
     this.fill();
     if (this.bone) this.select(this.bone, { focus: false });
@@ -69,49 +70,60 @@ export class Sheet {
 
   tabs() {
     const names = this.grades.standards.map(({ name }) => name);
-    const turn = (event, place) => {
+    const turn = (event) => {
       const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
       if (!by) return;
       event.preventDefault();
-      this.show(names[(place + by + names.length) % names.length]);
-      this.node.querySelector("[role=tab][aria-selected=true]").focus();
+      this.show(names[(names.indexOf(this.name) + by + names.length) % names.length]);
+      this.node.querySelector("[aria-selected=true]").focus();
     };
-    const tab = (name, place) => {
+    const tab = (name) => {
       const shown = name === this.name;
-      return element("button", {
-        type: "button", role: "tab", id: `tab-${name}`, tabindex: shown ? 0 : -1, "aria-selected": String(shown), "aria-controls": "sheet-panel",
-        onclick: () => this.show(name), onkeydown: (event) => turn(event, place),
-      }, standardTitle(name));
+      const state = { "aria-selected": String(shown), tabindex: shown ? 0 : -1 };
+      const attributes = { role: "tab", id: `tab-${name}`, "aria-controls": "sheet-panel", ...state };
+      return button(standardTitle(name), () => this.show(name), attributes);
     };
-    return element("div", { class: "tabs", role: "tablist", "aria-label": say("standards") }, names.map(tab));
+    const attributes = { role: "tablist", "aria-label": say("standards"), onkeydown: turn };
+    return element("div.tabs", attributes, names.map(tab));
   }
 
   row({ bone, grades }) {
     const name = boneText(bone);
-    const own = this.grades.own(this.name, bone);
-    const select = element("select", {
-      "aria-label": say("grade_of", { standard: standardTitle(this.name), bone: name }), "data-grade-of": bone,
-      onchange: () => this.give(bone, select),
-    }, element("option", { value: EMPTY, disabled: own !== null }, say("none")), grades.map((grade) => element("option", { value: grade.grade }, choiceText(grades, grade))));
-    const back = element("button", {
-      type: "button", class: "quiet", "aria-label": say("take_back_one", { bone: name }),
-      onclick: () => (this.grades.give(this.name, bone, null), select.focus()),
-    }, say("take_back"));
-    const [tag, score] = [element("span", { class: "tag", hidden: true }, say("changed")), element("td", { class: "number" })];
-    const sure = this.confidence[bone];
-    const network = this.hasNetwork
-      ? [element("td", { class: "own" }, own === null ? say("not_graded") : gradeText(grades, own)),
-        element("td", { class: "number soft" }, sure === null || sure === undefined ? say("none") : shareText(sure))]
-      : [];
+    const select = this.chooser(bone, grades);
+    const takeBack = () => {
+      this.grades.give(this.name, bone, null);
+      select.focus();
+    };
+    const label = say("take_back_one", { bone: name });
+    const back = button(say("take_back"), takeBack, { class: "quiet", "aria-label": label });
+    const [tag, score] = [element("span.tag", { hidden: true }, say("changed")), element("td.number")];
     const read = () => bone !== this.bone && this.onBone(bone, { focus: false });
     const node = element("tr", { "data-bone": bone, onclick: read, onfocusin: read },
-      element("th", { scope: "row" }, name), network, element("td", { class: "mine" }, select, tag), score, element("td", {}, back));
+      element("th", { scope: "row" }, name, tag),
+      this.hasNetwork && this.ownCell(bone, grades),
+      element("td.mine", element("div", select, this.hasNetwork && back)),
+      score);
     return { bone, node, select, back, tag, score };
   }
 
-  give(bone, select) {
-    this.grades.give(this.name, bone, select.value === EMPTY ? null : Number(select.value));
-    this.toSay = true;
+  chooser(bone, grades) {
+    const graded = this.grades.own(this.name, bone) !== null;
+    const option = (grade) => element("option", { value: grade.grade }, choiceText(grades, grade));
+    const none = element("option", { value: EMPTY, disabled: graded }, say("none"));
+    const change = ({ currentTarget }) => {
+      this.toSay = true;
+      this.grades.give(this.name, bone, currentTarget.value === EMPTY ? null : Number(currentTarget.value));
+    };
+    const label = say("grade_of", { standard: this.title, bone: boneText(bone) });
+    return element("select", { "aria-label": label, "data-grade-of": bone, onchange: change }, none, grades.map(option));
+  }
+
+  ownCell(bone, grades) {
+    const own = this.grades.own(this.name, bone);
+    if (own === null) return element("td.own", say("not_graded"));
+    const share = Number.isFinite(this.confidence[bone]) ? shareText(this.confidence[bone]) : "";
+    const title = say("probability", { share });
+    return element("td.own", gradeText(grades, own), element("span.soft", { title }, share));
   }
 
   takeAllBack() {
@@ -120,29 +132,34 @@ export class Sheet {
   }
 
   foot(key) {
-    const [own, mine] = [element("td", { colspan: 2, class: "own" }), element("td", { colspan: 3, class: "mine" })];
-    const label = say(key);
-    return { key, own, mine, node: element("tr", { "data-foot": key }, element("th", { scope: "row" }, label), this.hasNetwork ? own : "", mine) };
+    const [own, mine] = [element("td.own"), element("td.mine", { colspan: 2 })];
+    const label = element("th", { scope: "row" }, say(key));
+    return { key, own, mine, node: element("tr", { "data-foot": key }, label, this.hasNetwork && own, mine) };
   }
 
   /** Bring grades, scores, totals and marks up to date, leaving every element in place. */
   fill() {
-    const [now, network] = [this.grades.answer(this.name), this.hasNetwork ? this.grades.answer(this.name, "network") : null];
-    const scored = new Map((now?.bones ?? []).map((bone) => [bone.bone, bone]));
+    const now = this.grades.answer(this.name);
+    const network = this.hasNetwork ? this.grades.answer(this.name, "network") : null;
+    const scored = new Map((now?.bones ?? []).map((bone) => [bone.bone, bone.score]));
+    let missing = 0;
     for (const { bone, node, select, back, tag, score } of this.rows.values()) {
+      const grade = this.grades.grade(this.name, bone);
       const changed = this.hasNetwork && this.grades.isChanged(this.name, bone);
-      select.value = this.grades.grade(this.name, bone) ?? EMPTY;
+      if (grade === null) missing += 1;
+      choose(select, String(grade ?? EMPTY));
       node.classList.toggle("changed", changed);
       tag.hidden = !changed;
       back.classList.toggle("away", !changed);
-      score.textContent = numberText(scored.get(bone)?.score ?? null);
+      score.textContent = numberText(scored.get(bone));
     }
-    const missing = [...this.rows.keys()].filter((bone) => this.grades.grade(this.name, bone) === null).length;
-    const texts = (answer) => [numberText(answer?.total), ageText(answer?.age_months), signedText(answer?.sd_score)];
+    const texts = (answer) =>
+      [numberText(answer?.total), ageText(answer?.age_months), signedText(answer?.sd_score)];
     const [own, mine] = [texts(network), texts(now)];
+    if (missing) mine[0] = say("missing_bones", { count: missing });
     this.feet.forEach((foot, place) => {
       foot.own.textContent = own[place];
-      foot.mine.textContent = foot.key === "total" && missing ? say("missing_bones", { count: missing }) : mine[place];
+      foot.mine.textContent = mine[place];
     });
     this.allBack.hidden = !this.grades.anyChanged(this.name);
     this.note(now);
@@ -151,16 +168,25 @@ export class Sheet {
 
   note(now) {
     const score = this.scores[this.name];
-    const expected = score && say("expected", { total: numberText(score.expected_total, 1), age: ageText(score.expected_age_months) });
-    const remarks = [...new Set([...(score?.remarks ?? []), ...(now?.warnings ?? []).map(({ text }) => text)])];
-    const texts = [expected, now?.edition, ...remarks, this.hasNetwork ? say("learnt") : null].filter(Boolean);
-    this.notes.replaceChildren(...texts.map((text) => element("p", {}, text)));
+    const [total, age] = [numberText(score?.expected_total, 1), ageText(score?.expected_age_months)];
+    const remarks = [...(score?.remarks ?? []), ...(now?.warnings ?? []).map(codedText)];
+    const texts = [score && say("expected", { total, age }), now?.edition, ...new Set(remarks)];
+    if (this.hasNetwork) texts.push(say("learnt"));
+    this.notes.replaceChildren(...texts.filter(Boolean).map((text) => element("p", text)));
   }
 
   tell(now) {
     if (!this.toSay || !now) return;
     this.toSay = false;
     showProblem(this.problem, null);
-    announce(say("now_reads", { standard: standardTitle(this.name), total: numberText(now.total), age: ageText(now.age_months) }));
+    const [total, age] = [numberText(now.total), ageText(now.age_months)];
+    announce(say("now_reads", { standard: this.title, total, age }));
   }
+}
+
+// A grade between two, as a program may have given it, is not among the choices until it is there.
+function choose(select, value) {
+  const known = [...select.options].some((option) => option.value === value);
+  if (!known) select.append(element("option", { value }, value));
+  select.value = value;
 }

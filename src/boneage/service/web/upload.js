@@ -1,9 +1,8 @@
 /** The drop zone and its uploads: one after the other, each repeated until the server has it once. */
 import { ApiError, fetchJson, postForm } from "./api.js";
 import { childDetails, isPicture } from "./details.js";
-import { announce, byId, element, pause, showProblem } from "./dom.js";
-import { codedText } from "./format.js";
-import { inEachLanguage, say } from "./words.js";
+import { announce, button, byId, element, pause, showProblem } from "./dom.js";
+import { codedText, inEachLanguage, say } from "./words.js";
 
 const MOST_TRIES = 6;
 const MEGABYTE = 1_000_000;
@@ -30,11 +29,16 @@ export function openUpload(info, changed) {
     start(form).catch((error) => showProblem(byId("upload-problem"), error.message));
   });
   form.addEventListener("change", () => {
+    showProblem(byId("upload-problem"), null);
     const byDates = form.elements.age_by.value === "dates";
     byId("by-dates").hidden = !byDates;
     byId("by-age").hidden = byDates;
   });
   acceptDrops();
+  // Closing the page would lose what the server does not have yet.
+  window.addEventListener("beforeunload", (event) => {
+    if (uploads.some(({ words }) => words && words[0] !== "up_gave_up")) event.preventDefault();
+  });
   inEachLanguage(() => (showChosen(), uploads.forEach(show)));
 }
 
@@ -65,20 +69,12 @@ function showChosen() {
     showChosen();
     byId("files").focus();
   };
-  byId("chosen").replaceChildren(
-    ...chosen.map((file) =>
-      element(
-        "li",
-        {},
-        element("span", { class: "name" }, file.name),
-        element(
-          "button",
-          { type: "button", class: "quiet", "aria-label": say("remove_file", { name: file.name }), onclick: () => leaveOut(file) },
-          say("remove"),
-        ),
-      ),
-    ),
-  );
+  const rows = chosen.map((file) => {
+    const attributes = { class: "quiet", "aria-label": say("remove_file", { name: file.name }) };
+    const remove = button(say("remove"), () => leaveOut(file), attributes);
+    return element("li", element("span.name", file.name), remove);
+  });
+  byId("chosen").replaceChildren(...rows);
 }
 
 async function start(form) {
@@ -106,16 +102,18 @@ async function check(file, details) {
 }
 
 function newUpload(file, details, alone, place) {
-  const label = !details.label || alone ? details.label : `${details.label.slice(0, 74)} (${place + 1})`;
+  const label = details.label && !alone ? `${details.label.slice(0, 74)} (${place + 1})` : details.label;
   const node = element("li");
   byId("uploads").prepend(node);
-  return { file, details: { ...details, ...(label && { label }) }, alone, key: newKey(), node, words: ["up_waiting"], job: null };
+  const own = label ? { ...details, label } : details;
+  return { file, details: own, alone, key: newKey(), node, words: ["up_waiting"], job: null };
 }
 
-/** Return a fresh Idempotency-Key; `randomUUID` exists only where the page came over HTTPS or from this machine. */
-export function newKey() {
+// `randomUUID` exists only where the page came over HTTPS or from this machine.
+function newKey() {
   if (crypto.randomUUID) return crypto.randomUUID();
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 async function sendAll() {
@@ -129,12 +127,13 @@ async function sendAll() {
 async function sendOne(upload) {
   for (let tries = 1; ; tries += 1) {
     try {
-      accepted(upload, await postForm("/jobs", formOf(upload), { "Idempotency-Key": upload.key }, (part) => sent(upload, part)));
+      const headers = { "Idempotency-Key": upload.key };
+      accepted(upload, await postForm("/jobs", formOf(upload), headers, (part) => sent(upload, part)));
       return;
     } catch (error) {
       const wait = secondsToWait(error, tries);
       if (wait === null) {
-        tell(upload, "up_gave_up", { reason: codedText("code", error) });
+        tell(upload, "up_gave_up", { reason: codedText(error) });
         upload.retry = !(error instanceof ApiError) || error.status === 0 || error.status >= 500;
         show(upload);
         announce(stateText(upload));
@@ -223,7 +222,7 @@ function stateText({ words, job }) {
 export function jobStateText(job) {
   if (job.state === "queued" && job.position) return say("state_queued_place", { place: job.position });
   const text = say(`state_${job.state}`);
-  return job.error ? `${text}: ${codedText("code", job.error)}` : text;
+  return job.error ? `${text}: ${codedText(job.error)}` : text;
 }
 
 function show(upload) {
@@ -235,11 +234,12 @@ function show(upload) {
     sendAll();
   };
   node.className = bad ? "bad" : "";
+  const sending = words?.[0] === "up_sending";
   node.replaceChildren(
-    element("span", { class: "name" }, file.name),
-    element("span", { class: "state" }, stateText(upload)),
-    words?.[0] === "up_sending" ? element("progress", { max: 1, value: part, "aria-label": file.name }) : "",
-    upload.retry ? element("button", { type: "button", onclick: again }, say("try_again")) : "",
-    job?.state === "done" ? element("a", { href: `#job=${job.id}`, class: "button" }, say("open")) : "",
+    element("span.name", file.name),
+    element("span.state", stateText(upload)),
+    sending ? element("progress", { max: 1, value: part, "aria-label": file.name }) : "",
+    upload.retry ? button(say("try_again"), again) : "",
+    job?.state === "done" ? element("a.button", { href: `#job=${job.id}` }, say("open")) : "",
   );
 }

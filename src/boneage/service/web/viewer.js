@@ -1,5 +1,5 @@
 /** The viewer: a film with its overlay, tools, pointer and keys. */
-import { drawing, element } from "./dom.js";
+import { button, drawing, element } from "./dom.js";
 import { Film } from "./film.js";
 import { Overlay } from "./overlay.js";
 import { inEachLanguage, say } from "./words.js";
@@ -16,15 +16,17 @@ export class Viewer {
   constructor({ onBone, beside, signal }) {
     this.onBone = onBone;
     this.beside = beside;
+    beside.hidden = matchMedia("(max-width: 600px)").matches;
     this.pointers = new Map();
-    const canvas = element("canvas", {});
-    const svg = drawing("svg", { class: "overlay", "aria-hidden": "true" });
-    this.box = element("div", { class: "film", tabindex: 0, role: "application" }, canvas, svg);
+    const canvas = element("canvas");
+    const svg = drawing("svg.overlay", { "aria-hidden": "true" });
+    this.box = element("div.film", { tabindex: 0, role: "application" }, canvas, svg);
     this.film = new Film(this.box, canvas, () => (this.overlay.place(), this.showTools()));
     this.overlay = new Overlay(svg, this.film, (bone) => this.moved || this.onBone(bone));
-    this.tools = element("div", { class: "tools", role: "toolbar" });
-    this.help = element("details", { class: "keys" });
-    this.node = element("section", { class: "stage" }, this.tools, element("div", { class: "films" }, this.box, beside), this.help);
+    this.tools = element("div.tools", { role: "toolbar" });
+    this.help = element("details.keys");
+    const films = element("div.films", this.box, beside);
+    this.node = element("section.stage", this.tools, films, this.help);
     this.listen();
     inEachLanguage(() => this.render(), signal);
   }
@@ -37,49 +39,46 @@ export class Viewer {
     this.showTools();
   }
 
+  /** Mark a bone, and bring it into view where the film is zoomed past it. */
+  select(bone) {
+    this.overlay.select(bone);
+    const away = this.film.pixels && this.overlay.outOfView(bone);
+    if (away) this.film.moveBy(...away);
+  }
+
   render() {
+    const { film, overlay } = this;
     this.box.setAttribute("aria-label", say("viewer"));
     this.tools.setAttribute("aria-label", say("tools"));
-    this.help.replaceChildren(element("summary", {}, say("keys_title")), element("p", {}, say("keys_text")));
-    const film = this.film;
-    const button = (key, act, text = say(key)) => element("button", { type: "button", onclick: act, "aria-label": say(key) }, text);
-    this.drag = element("button", { type: "button", onclick: () => this.swapDrag() });
-    this.inverter = element("button", { type: "button", onclick: () => film.invert() }, say("invert"));
-    this.sliders = {
-      level: this.slider("level", 0, 65535, () => film.setWindow(Number(this.sliders.level.value), film.width)),
-      width: this.slider("width", 256, 65536, () => film.setWindow(film.level, Number(this.sliders.width.value))),
-    };
-    this.layers = Object.fromEntries(Object.entries(LAYERS).map(([layer, key]) => [layer, this.check(key, (on) => this.overlay.toggle(layer, on))]));
-    this.plates = this.check("show_atlas", (on) => (this.beside.hidden = !on));
-    this.tools.replaceChildren(
-      element("span", { class: "group" }, button("zoom_out", () => film.zoomBy(1 / ZOOM), "\u2212"), button("zoom_in", () => film.zoomBy(ZOOM), "+"), button("fit", () => film.fit())),
-      element("span", { class: "group" }, this.drag, this.inverter, button("reset_window", () => film.resetWindow())),
-      element("span", { class: "group" }, ...Object.values(this.sliders).map((input) => input.closest("label"))),
-      element("span", { class: "group" }, ...[...Object.values(this.layers), this.plates].map((input) => input.closest("label"))),
-    );
+    this.help.replaceChildren(element("summary", say("keys_title")), element("p", say("keys_text")));
+    const tool = (key, act, text = say(key)) => button(text, act, { "aria-label": say(key) });
+    this.drag = button(say("drag_windows"), () => this.swapDrag());
+    this.inverter = button(say("invert"), () => film.invert());
+    this.level = slider(0, 65535, (value) => film.setWindow(value, film.width));
+    this.width = slider(256, 65536, (value) => film.setWindow(film.level, value));
+    this.layers = {};
+    for (const layer of Object.keys(LAYERS)) this.layers[layer] = box((on) => overlay.toggle(layer, on));
+    this.plates = box((on) => (this.beside.hidden = !on));
+    const layerChecks = Object.entries(LAYERS).map(([layer, key]) => [this.layers[layer], key]);
+    const checks = [...layerChecks, [this.plates, "show_atlas"]];
+    const out = tool("zoom_out", () => film.zoomBy(1 / ZOOM), "\u2212");
+    const groups = [
+      [out, tool("zoom_in", () => film.zoomBy(ZOOM), "+"), tool("fit", () => film.fit())],
+      [this.drag, this.inverter, tool("reset_window", () => film.resetWindow())],
+      [element("label", say("level"), this.level), element("label", say("width"), this.width)],
+      checks.map(([input, key]) => element("label", input, say(key))),
+    ];
+    this.tools.replaceChildren(...groups.map((group) => element("span.group", group)));
     this.showTools();
-  }
-
-  slider(key, min, max, act) {
-    const input = element("input", { type: "range", min, max, step: 128, oninput: act });
-    element("label", {}, element("span", {}, say(key)), input);
-    return input;
-  }
-
-  check(key, act) {
-    const input = element("input", { type: "checkbox", onchange: () => act(input.checked) });
-    element("label", {}, input, element("span", {}, say(key)));
-    return input;
   }
 
   /** Let the tools tell what the film and the overlay are like. */
   showTools() {
     if (!this.drag) return;
-    this.drag.textContent = say(this.windowing ? "drag_windows" : "drag_moves");
     this.drag.setAttribute("aria-pressed", String(Boolean(this.windowing)));
     this.inverter.setAttribute("aria-pressed", String(this.film.inverted));
-    this.sliders.level.value = this.film.level ?? 0;
-    this.sliders.width.value = this.film.width ?? 0;
+    this.level.value = this.film.level ?? 0;
+    this.width.value = this.film.width ?? 0;
     Object.entries(this.layers).forEach(([layer, input]) => (input.checked = this.overlay.shown[layer]));
     this.plates.checked = !this.beside.hidden;
   }
@@ -95,7 +94,9 @@ export class Viewer {
     box.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     box.addEventListener("pointerdown", (event) => this.down(event));
     box.addEventListener("pointermove", (event) => this.move(event));
-    for (const type of ["pointerup", "pointercancel"]) box.addEventListener(type, (event) => this.pointers.delete(event.pointerId));
+    for (const type of ["pointerup", "pointercancel"]) {
+      box.addEventListener(type, (event) => this.pointers.delete(event.pointerId));
+    }
     box.addEventListener("keydown", (event) => this.key(event));
   }
 
@@ -129,11 +130,11 @@ export class Viewer {
   }
 
   pinch(event, before) {
-    const other = [...this.pointers.values()].find((pointer) => pointer.pointerId !== event.pointerId);
+    const other = [...this.pointers.values()].find(({ pointerId }) => pointerId !== event.pointerId);
     const apart = (one) => Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY);
-    const edge = this.box.getBoundingClientRect();
-    const middle = [(event.clientX + other.clientX) / 2 - edge.left, (event.clientY + other.clientY) / 2 - edge.top];
-    this.film.zoomBy(apart(event) / Math.max(1, apart(before)), ...middle);
+    const { left, top } = this.box.getBoundingClientRect();
+    const [x, y] = [(event.clientX + other.clientX) / 2 - left, (event.clientY + other.clientY) / 2 - top];
+    this.film.zoomBy(apart(event) / Math.max(1, apart(before)), x, y);
   }
 
   dragWindow(dx, dy) {
@@ -142,7 +143,8 @@ export class Viewer {
 
   key(event) {
     if (event.ctrlKey || event.altKey || event.metaKey || !this.film.pixels) return;
-    const act = this.keys()[event.shiftKey && event.key.startsWith("Arrow") ? `Shift${event.key}` : event.key.toLowerCase()] ?? this.keys()[event.key];
+    const arrow = event.key.startsWith("Arrow");
+    const act = this.keys()[arrow ? (event.shiftKey ? "Shift" : "") + event.key : event.key.toLowerCase()];
     if (!act) return;
     event.preventDefault();
     act();
@@ -183,4 +185,13 @@ export class Viewer {
     const count = this.bones.length;
     if (count) this.onBone(this.bones[place < 0 ? 0 : (place + by + count) % count], { focus: false });
   }
+}
+
+function slider(min, max, act) {
+  const oninput = ({ target }) => act(Number(target.value));
+  return element("input", { type: "range", min, max, step: 128, oninput });
+}
+
+function box(act) {
+  return element("input", { type: "checkbox", onchange: ({ target }) => act(target.checked) });
 }

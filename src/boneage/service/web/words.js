@@ -1,6 +1,6 @@
 /** The page's words in the chosen language. */
 import en from "./words_en.js";
-import zh from "./words_zh.js";
+import zh, { GISTS } from "./words_zh.js";
 
 const LANGUAGES = { en, zh };
 const STORED = "boneage.language";
@@ -51,6 +51,11 @@ export function say(key, values = {}) {
   return text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 }
 
+/** Return the words for a whole number of things; one of them has words of its own. */
+export function sayCount(key, count) {
+  return say(count === 1 ? `${key}_one` : key, { count });
+}
+
 /** Put the chosen language into all of the page's marked elements. */
 export function translatePage() {
   document.documentElement.lang = current === "zh" ? "zh-Hans" : "en";
@@ -59,6 +64,13 @@ export function translatePage() {
   for (const node of document.querySelectorAll("[data-say-label]")) {
     node.setAttribute("aria-label", say(node.dataset.sayLabel));
   }
+}
+
+/** Return a message of the server, which is English, in a sentence; in Chinese its gist goes before it. */
+export function codedText({ code, message, text } = {}) {
+  const words = message ?? text ?? "";
+  const sentence = words.charAt(0).toUpperCase() + words.slice(1);
+  return current === "zh" && code in GISTS ? GISTS[code] + sentence : sentence;
 }
 
 /** Call `render` now and after each change of language, until `signal` ends it. */

@@ -1,6 +1,6 @@
 /** The list of past results, newest first, a page at a time. */
 import { fetchJson } from "./api.js";
-import { announce, byId, confirmed, element } from "./dom.js";
+import { announce, button, byId, confirmed, element } from "./dom.js";
 import { ageText, sexText, signedText, timeText } from "./format.js";
 import { jobStateText } from "./upload.js";
 import { inEachLanguage, say } from "./words.js";
@@ -20,7 +20,7 @@ export function openWorklist() {
 export async function refresh(first = null) {
   const before = trail.at(-1);
   if (first && before) return;
-  page = first ?? (await fetchJson(`/jobs?limit=${PAGE}${before ? `&before=${encodeURIComponent(before)}` : ""}`));
+  page = first ?? (await fetchJson(`/jobs?limit=${PAGE}${before ? `&before=${before}` : ""}`));
   show();
 }
 
@@ -36,21 +36,19 @@ export async function deleteJob(job) {
 function show() {
   const place = byId("worklist");
   if (!page.jobs.length && !trail.length) {
-    place.replaceChildren(element("p", { class: "soft" }, say("empty_worklist")));
+    place.replaceChildren(element("p.soft", say("empty_worklist")));
     return;
   }
-  const head = ["time", "label_short", "state", "sex", "age", "bone_age", "sd"].map((key) =>
-    element("th", { scope: "col" }, say(key)),
-  );
-  const last = element("th", { scope: "col" }, element("span", { class: "unseen" }, say("actions")));
+  const keys = ["time", "label_short", "state", "sex", "age", "bone_age", "sd"];
+  const head = keys.map((key) => element("th", { scope: "col" }, say(key)));
+  const last = element("th", { scope: "col" }, element("span.unseen", say("actions")));
   const kept = document.activeElement?.closest("#worklist [data-key]")?.dataset.key;
   place.replaceChildren(
-    element(
-      "div",
-      { class: "scroll", tabindex: 0, role: "region", "aria-labelledby": "worklist-title" },
-      element("table", { class: "list" }, element("thead", {}, element("tr", {}, head, last)), element("tbody", {}, page.jobs.map(row))),
-    ),
-    element("div", { class: "buttons" }, turn("newer", trail.length > 0, newer), turn("older", page.next !== null, older)),
+    element("div.scroll", { tabindex: 0, role: "region", "aria-labelledby": "worklist-title" },
+      element("table.list",
+        element("thead", element("tr", head, last)),
+        element("tbody", page.jobs.map(row)))),
+    element("div.buttons", turn("newer", trail.length > 0, newer), turn("older", page.next !== null, older)),
   );
   // Polling redraws the list; the keyboard's place in it stays.
   if (kept) place.querySelector(`[data-key="${kept}"]`)?.focus();
@@ -59,25 +57,24 @@ function show() {
 function row(job) {
   const name = job.label || say("no_label");
   const remove = async () => (await deleteJob(job)) && refresh();
-  const cells = [
-    element("a", { href: `#job=${job.id}`, "data-key": `open-${job.id}` }, timeText(job.created_at)),
-    name,
-    element("span", { class: ["rejected", "failed"].includes(job.state) ? "bad-text" : "" }, jobStateText(job)),
-    sexText(job.sex),
-    ageText(job.chronological_age_months),
-    [ageText(job.bone_age_months), job.changed ? element("span", { class: "tag" }, say("changed")) : ""],
-    signedText(job.sd_score),
-    element(
-      "button",
-      { type: "button", class: "quiet", "data-key": `delete-${job.id}`, "aria-label": say("delete_one", { name }), onclick: remove },
-      say("delete"),
-    ),
-  ];
-  return element("tr", {}, cells.map((cell) => element("td", {}, cell)));
+  const deletes = { class: "quiet", "data-key": `delete-${job.id}`, "aria-label": say("delete_one", { name }) };
+  const refused = ["rejected", "failed"].includes(job.state);
+  const cells = {
+    time: element("a", { href: `#job=${job.id}`, "data-key": `open-${job.id}` }, timeText(job.created_at)),
+    label_short: name,
+    state: element(refused ? "span.bad-text" : "span", jobStateText(job)),
+    sex: sexText(job.sex),
+    age: ageText(job.chronological_age_months),
+    bone_age: [ageText(job.bone_age_months), job.changed && element("span.tag", say("changed"))],
+    sd: signedText(job.sd_score),
+    actions: button(say("delete"), remove, deletes),
+  };
+  const cell = ([key, content]) => element("td", { "data-label": say(key) }, content);
+  return element("tr", Object.entries(cells).map(cell));
 }
 
 function turn(key, possible, go) {
-  return element("button", { type: "button", disabled: !possible, "data-key": key, onclick: go }, say(key));
+  return button(say(key), go, { disabled: !possible, "data-key": key });
 }
 
 function older() {

@@ -1,0 +1,224 @@
+"""Processes that are killed: workers in the middle of a job, and the whole server at any moment."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from service_fakes import JOBS, Served, ended, picture, send, until_ended
+
+Start = Callable[..., Served]
+
+
+def tried(server: Served) -> Counter[str]:
+    """Return how often each picture was begun, by its mark."""
+    return Counter(server.notes.read_text().splitlines() if server.notes.exists() else [])
+
+
+def until(condition: Callable[[], Any], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_worker_killed_in_the_middle_costs_no_job(served: Start) -> None:
+    server = served()
+    known = set(server.workers())
+    jobs = [send(server.client, picture("slow", 1, mark=f"m{at}")).json()["id"] for at in range(3)]
+    until(lambda: tried(server)["m0"])
+    for worker in known:  # one assesses, the other makes reports
+        os.kill(worker, signal.SIGKILL)
+    found = until_ended(server.client, jobs)
+    assert {job["state"] for job in found.values()} == {"done"}
+    assert tried(server) == {"m0": 2, "m1": 1, "m2": 1}
+    assert server.client.get(found[jobs[0]]["links"]["pdf"]).status_code == 200
+    assert not known & set(server.workers())
+
+
+def test_an_image_that_kills_its_worker_once_is_tried_again(served: Start) -> None:
+    server = served()
+    assert ended(server.client, picture("once", mark="unlucky"))["state"] == "done"
+    assert tried(server)["unlucky"] == 2
+
+
+def test_an_image_that_always_kills_its_worker_fails_and_the_next_one_is_done(served: Start) -> None:
+    server = served(workers=2)
+    poison = [send(server.client, picture("kill", mark=f"p{at}")).json()["id"] for at in range(3)]
+    good = [send(server.client, picture("age", 90 + at)).json()["id"] for at in range(3)]
+    found = until_ended(server.client, [*poison, *good])
+    for name in poison:
+        assert (found[name]["state"], found[name]["error"]["code"]) == ("failed", "worker_died")
+        assert "exit code -9" in found[name]["error"]["message"]
+    assert [found[name]["bone_age_months"] for name in good] == [90, 91, 92]
+    assert [tried(server)[f"p{at}"] for at in range(3)] == [2, 2, 2]
+    assert server.client.get("/health/ready").status_code == 200
+
+
+def test_a_worker_that_hangs_is_given_up(served: Start) -> None:
+    server = served(job_s=1.5)
+    hanging = send(server.client, picture("hang", mark="stuck")).json()["id"]
+    good = send(server.client).json()["id"]
+    found = until_ended(server.client, [hanging, good])
+    assert (found[hanging]["state"], found[hanging]["error"]["code"]) == ("failed", "timed_out")
+    assert found[good]["state"] == "done" and tried(server)["stuck"] == 1
+
+
+def test_a_deleted_job_that_runs_stays_deleted(served: Start) -> None:
+    server = served()
+    job = send(server.client, picture("slow", 1, mark="runs")).json()
+    until(lambda: tried(server)["runs"])
+    assert server.client.delete(job["links"]["self"]).status_code == 204
+    assert ended(server.client)["state"] == "done"
+    assert server.client.get(job["links"]["self"]).status_code == 404
+
+
+def test_a_killed_server_goes_on_where_it_was(served: Start) -> None:
+    server = served()
+    jobs = [send(server.client, picture("slow", 0.5, mark=f"m{at}"), key=f"k{at}").json()["id"] for at in range(4)]
+    until(lambda: tried(server)["m1"])
+    server.kill()
+    again = served(server.data)
+    repeated = send(again.client, picture("slow", 0.5, mark="m3"), key="k3")
+    assert repeated.status_code == 200 and repeated.json()["id"] == jobs[3]
+    found = until_ended(again.client, jobs)
+    assert {job["state"] for job in found.values()} == {"done"}
+    assert [job["id"] for job in again.client.get(JOBS).json()["jobs"]] == jobs[::-1]
+    assert tried(again) == {"m0": 1, "m1": 2, "m2": 1, "m3": 1}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_at_random_moments_every_accepted_job_ends_once(served: Start, seed: int) -> None:
+    """Clients send the same keys until they are answered, and the server is killed while they do."""
+    moments = random.Random(seed)
+    server = served(queue=1000, workers=2)
+    current = [server]
+    accepted: dict[str, set[str]] = {}
+    done = threading.Event()
+
+    def offer(at: int) -> None:
+        image, key = picture("slow", 0.02, mark=f"m{at}"), f"key {at}"
+        while not done.is_set():
+            try:
+                with httpx.Client(base_url=current[0].base, timeout=10) as client:
+                    answer = send(client, image, key=key, label=str(at))
+            except httpx.TransportError:
+                time.sleep(0.02)
+                continue
+            assert answer.status_code in (200, 202), answer.text
+            accepted.setdefault(key, set()).add(answer.json()["id"])
+            return
+
+    with ThreadPoolExecutor(4) as pool:
+        offers = [pool.submit(offer, at) for at in range(60)]
+        for _ in range(2):
+            time.sleep(moments.uniform(0.02, 0.5))
+            current[0].kill()
+            current[0] = served(server.data, queue=1000, workers=2)
+        try:
+            for one in offers:
+                one.result(60)
+        finally:
+            done.set()
+    last = current[0].client
+    assert len(accepted) == 60 and all(len(names) == 1 for names in accepted.values())
+    names = sorted(name for known in accepted.values() for name in known)
+    found = until_ended(last, names)
+    assert {job["state"] for job in found.values()} == {"done"}
+    listed = last.get(JOBS, params={"limit": 200}).json()["jobs"]
+    assert sorted(job["id"] for job in listed) == names
+    assert sorted(int(job["label"]) for job in listed) == list(range(60))
+
+
+def test_sigterm_lets_what_runs_end_and_keeps_what_waits(served: Start) -> None:
+    server = served()
+    jobs = [send(server.client, picture("slow", 1, mark=f"m{at}")).json()["id"] for at in range(3)]
+    until(lambda: tried(server)["m0"])
+    workers = server.workers()
+    server.end()
+    assert tried(server) == {"m0": 1}
+    assert not [worker for worker in workers if Path(f"/proc/{worker}").exists()]
+    assert "Traceback" not in server.said
+    again = served(server.data)
+    assert again.client.get(f"{JOBS}/{jobs[0]}").json()["state"] == "done"
+    found = until_ended(again.client, jobs)
+    assert {job["state"] for job in found.values()} == {"done"}
+    assert tried(again) == {"m0": 1, "m1": 1, "m2": 1}
+
+
+def test_sigterm_does_not_wait_for_ever(served: Start) -> None:
+    """A job and a report that hang, a client that waits, half an upload: it ends, and keeps the job."""
+    import socket
+
+    server = served(job_s=500.0)
+    gate = server.data.parent / "never"
+    report = ended(server.client, picture("gate", mark=str(gate)))
+    stuck = send(server.client, picture("hang", mark="stuck")).json()["id"]
+    until(lambda: tried(server)["stuck"])
+    half = socket.create_connection(("127.0.0.1", server.port))
+    half.sendall(
+        f"POST {JOBS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+        "Content-Length: 999999\r\n\r\n--b\r\n".encode()
+    )
+
+    def ask(path: str) -> None:
+        try:
+            with httpx.Client(base_url=server.base, timeout=60) as client:
+                client.get(path)
+        except httpx.TransportError:
+            pass
+
+    asking = [
+        threading.Thread(target=ask, args=(path,))
+        for path in (f"{JOBS}/{stuck}?wait=60", report["links"]["pdf"], report["links"]["html"])
+    ]
+    for thread in asking:
+        thread.start()
+    time.sleep(0.5)
+    workers = server.workers()
+    server.process.send_signal(signal.SIGTERM)
+    server.process.wait(40)
+    for thread in asking:
+        thread.join(20)
+    half.close()
+    assert not [worker for worker in workers if Path(f"/proc/{worker}").exists()]
+    again = served(server.data, job_s=1.0)
+    found = until_ended(again.client, [stuck])
+    assert found[stuck]["error"]["code"] == "timed_out"
+    assert tried(again)["stuck"] == 2
+
+
+def test_ctrl_c_ends_it_too(served: Start) -> None:
+    server = served()
+    job = send(server.client, picture("slow", 0.5, mark="m")).json()["id"]
+    until(lambda: tried(server)["m"])
+    os.kill(server.process.pid, signal.SIGINT)
+    server.process.wait(30)
+    assert "Traceback" not in server.said
+    again = served(server.data)
+    assert again.client.get(f"{JOBS}/{job}").json()["state"] == "done"
+
+
+def test_large_images_at_once_are_all_taken_in_bounded_memory(served: Start) -> None:
+    server = served(queue=100)
+    ended(server.client)
+    before = server.memory_mib()
+    image = picture() + bytes(24 << 20)
+
+    def offer(_at: int) -> int:
+        with httpx.Client(base_url=server.base, timeout=120) as client:
+            return send(client, image).status_code
+
+    with ThreadPoolExecutor(16) as pool:
+        assert set(pool.map(offer, range(16))) == {202}
+    assert server.memory_mib() - before < 420  # all sixteen in memory, twice, would be 768
