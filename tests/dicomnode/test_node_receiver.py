@@ -10,6 +10,7 @@ import struct
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import pynetdicom.association
 import pytest
-from dicom_peers import CALLER, OWN_TITLE, encoded, free_port, program, storescu, study, until
+from dicom_peers import CALLER, OWN_TITLE, certificates, encoded, free_port, program, storescu, study, until
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -29,6 +30,9 @@ from pydicom.uid import (
 )
 from pynetdicom import AE
 from pynetdicom.association import Association
+from pynetdicom.dimse_messages import C_ECHO_RQ
+from pynetdicom.dimse_primitives import C_ECHO
+from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import Verification
 
 from boneage.core.errors import ConfigError
@@ -351,6 +355,34 @@ def test_an_endless_command_is_cut(listening: Listening) -> None:
     assert listening.echoes()
 
 
+def test_a_caller_that_does_not_wait_for_answers_is_cut(listening: Listening) -> None:
+    echo = C_ECHO()
+    echo.MessageID, echo.AffectedSOPClassUID = 1, Verification
+    message = C_ECHO_RQ()
+    message.primitive_to_message(echo)
+    one = connection(listening)
+    one.sendall(associate_request())
+    assert one.recv(1) == b"\x02"
+    with suppress(ConnectionError):
+        one.sendall(command(encode(message.command_set, True, True) or b"") * 500)
+    assert is_cut(one)
+    assert listening.echoes()
+
+
+def test_a_stop_waits_for_nobody_who_is_silent(tmp_path: Path) -> None:
+    listening = Listening(tmp_path, network_timeout_s=60.0, acse_timeout_s=60.0)
+    half = connection(listening)
+    half.sendall(b"\x01\x00")
+    silent = connection(listening)
+    silent.sendall(associate_request())
+    assert silent.recv(1) == b"\x02"
+    listening.close()
+    assert is_cut(half) and is_cut(silent)
+    until(
+        lambda: not {one for one in threading.enumerate() if "reactor" in one.name}, "their threads end", 20
+    )
+
+
 def test_a_caller_that_drips_is_cut(tmp_path: Path) -> None:
     listening = Listening(tmp_path, object_timeout_s=SILENCE_S, network_timeout_s=2 * SILENCE_S)
     one = connection(listening)
@@ -423,23 +455,10 @@ def test_storescu_sends_in_any_transfer_syntax(
     assert np.abs(kept.pixel_array.astype(int) - ramp).max() <= 12
 
 
-def certificates(folder: Path) -> Tls:
-    """Make a certificate for localhost that signs itself."""
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    request = [program("openssl", "openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    subprocess.run(
-        [*request, *subject, "-keyout", str(key), "-out", str(certificate)],
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
-    return Tls(str(certificate), str(key), str(certificate))
-
-
 @pytest.mark.dicom
 def test_tls_is_spoken_and_a_silent_caller_delays_no_other(tmp_path: Path) -> None:
-    tls = certificates(tmp_path)
+    certificate, key = certificates(tmp_path)
+    tls = Tls(certificate, key, certificate)
     listening = Listening(tmp_path, tls=tls, network_timeout_s=5.0)
     silent = connection(listening)  # says nothing where a handshake is due
     sent = study(tmp_path, "hand")

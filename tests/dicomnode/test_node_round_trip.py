@@ -38,6 +38,7 @@ from boneage.inference.bundle import SHIPPED
 pytestmark = [
     pytest.mark.dicom,
     pytest.mark.skipif(not (SHIPPED / "manifest.json").is_file(), reason="no shipped bundle"),
+    pytest.mark.filterwarnings("ignore:The value length"),
 ]
 
 STUDIES = 50
@@ -185,6 +186,9 @@ def test_what_is_no_hand_sends_nothing_and_the_node_goes_on(hands: list[Path], t
     disguised.add_new("EncapsulatedDocument", "OB", b"%PDF-1.7")
     sexless = dcmread(hands[0])
     sexless.PatientSex, sexless.SOPInstanceUID = "", "1.2.3.4"
+    odd = dcmread(hands[2])
+    for name in ("PatientBirthDate", "AccessionNumber", "StudyTime", "StudyID", "PatientComments"):
+        odd.add_new(name, "LO", f"Secret {name} " * 9)
     cut = study(tmp_path, "cut", noise)
     cut.write_bytes(cut.read_bytes()[:-9000])
     with running(archive, node):
@@ -195,15 +199,17 @@ def test_what_is_no_hand_sends_nothing_and_the_node_goes_on(hands: list[Path], t
         assert send(node, sexless) == 0
         assert storescu(node.port, cut) != 0
         assert send(node, dcmread(hands[0])) == 0
-        until(lambda: len(archive.kept) == 2, "the hand between them is assessed")
+        assert send(node, odd) == 0
+        until(lambda: len(archive.kept) == 4, "the hands between them are assessed")
         until(lambda: node.count("incoming") == 0, "all are judged")
-        assert node.status()["done"] == {"assessed": 1, "refused": 4}
+        assert node.status()["done"] == {"assessed": 2, "refused": 4}
         notes = [json.loads(path.read_text()) for path in (node.spool / "done").iterdir()]
         codes = Counter(note.get("code") for note in notes)
-        assert codes[None] == 1 and codes["unsupported_image"] == 1 and codes["sex_required"] == 1
-        assert codes["unreadable_image"] >= 1 and sum(codes.values()) == 5
+        assert codes[None] == 2 and codes["unsupported_image"] == 1 and codes["sex_required"] == 1
+        assert codes["unreadable_image"] >= 1 and sum(codes.values()) == 6
         assert all("Secret" not in json.dumps(note) and "drawn" not in json.dumps(note) for note in notes)
-        assert len(archive.kept) == 2 and node.alive
+        assert len(archive.kept) == 4 and node.alive
+        assert "Secret" not in node.log.read_text() and "Traceback" not in node.log.read_text()
 
 
 def test_a_dead_letter_comes_back_to_life(hands: list[Path], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dicom_peers import PEER_TITLE, Archive, free_port, study, until
+from dicom_peers import PEER_TITLE, Archive, certificates, free_port, study, until
 from pydicom.uid import SecondaryCaptureImageStorage
 from pynetdicom.sop_class import ComprehensiveSRStorage
 
@@ -222,6 +223,24 @@ def test_a_peer_that_comes_back_gets_all(spool: Spool, tmp_path: Path) -> None:
     assert sender.deliver(GOES_ON) == 7
     archive.start()
     assert sender.deliver(GOES_ON) == 0 and len(archive.kept) == 3
+    archive.stop()
+
+
+@pytest.mark.dicom
+def test_results_travel_by_tls_and_only_to_whom_the_certificate_names(spool: Spool, tmp_path: Path) -> None:
+    certificate, key = certificates(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificate)
+    context.load_cert_chain(certificate, key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    archive = Archive(tls=context).start()
+    queue(spool, 1, folder=tmp_path)
+    mutual = Tls(certificate, key, certificate)
+    for wrong in (None, Tls(ca=certificate), Tls(certificate, key)):  # in clear; shows none; trusts another
+        with pytest.raises(Unreachable):
+            StoreChannel(peer(archive, tls=wrong, timeout_s=1.0), "BONEAGE").check()
+    way = StoreChannel(peer(archive, tls=mutual), "BONEAGE")
+    way.check()
+    assert Sender("pacs", way, spool, Retry()).deliver(GOES_ON) == 0.0 and len(archive.kept) == 1
     archive.stop()
 
 

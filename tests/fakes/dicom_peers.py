@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -73,6 +74,20 @@ def encoded(dataset: Dataset) -> bytes:
     return bytes(content.getvalue())
 
 
+def certificates(folder: Path) -> tuple[str, str]:
+    """Make a certificate for localhost that signs itself; return its file, and that of its key."""
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    request = [program("openssl", "openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    subprocess.run(
+        [*request, *subject, "-keyout", str(key), "-out", str(certificate)],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    return str(certificate), str(key)
+
+
 def program(name: str, package: str) -> str:
     """Return the path of a program, or skip the test that needs it."""
     found = shutil.which(name)
@@ -95,7 +110,12 @@ class Archive:
     """A storage SCP that keeps what it gets, and answers what it is told.
 
     Args:
+        port: where it listens.
         answers: status of the next objects, in turn; then success.
+        classes: that it takes.
+        title: by which it must be called.
+        kept: SOP instances that it took.
+        tls: None listens in clear.
     """
 
     port: int = field(default_factory=free_port)
@@ -103,6 +123,7 @@ class Archive:
     classes: Sequence[str] = (ComprehensiveSRStorage, SecondaryCaptureImageStorage)
     title: str = PEER_TITLE
     kept: list[str] = field(default_factory=list)
+    tls: ssl.SSLContext | None = None
     _server: Any = None
 
     def start(self) -> Archive:
@@ -113,7 +134,9 @@ class Archive:
         for one in self.classes:
             entity.add_supported_context(one)
         handlers = [(evt.EVT_C_STORE, self._store)]
-        self._server = entity.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
+        self._server = entity.start_server(
+            ("127.0.0.1", self.port), block=False, evt_handlers=handlers, ssl_context=self.tls
+        )
         return self
 
     def stop(self) -> None:

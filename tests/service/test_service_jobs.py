@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from dicom_studies import study_image
+from boneage.service.store import Store, Submission
 from service_fakes import JOBS, client_of, counted, ended, picture, send, until_ended
 
 FORMS = {
@@ -82,7 +83,7 @@ def test_without_wait_it_is_accepted_and_followed(client: Any) -> None:
 
 
 def test_wait_ends_when_its_seconds_are_over(client: Any) -> None:
-    answer = send(client, picture("slow", 3), wait=0.2)
+    answer = send(client, picture("slow", 1), wait=0.2)
     assert answer.status_code == 202 and answer.json()["state"] == "running"
     once_more = client.get(f"{JOBS}/{answer.json()['id']}", params={"wait": 0.2})
     assert once_more.status_code == 200 and once_more.json()["state"] == "running"
@@ -320,7 +321,7 @@ def test_a_picture_has_no_study_to_put_a_dicom_result_into(client: Any, form: st
 
 
 def test_before_the_end_there_is_no_result(client: Any) -> None:
-    name = send(client, picture("slow", 1)).json()["id"]
+    name = send(client, picture("slow", 0.5)).json()["id"]
     for path in ("pixels", "results/pdf"):
         refused(client.get(f"{JOBS}/{name}/{path}"), 409, "not_done")
     refused(client.put(f"{JOBS}/{name}/reading", json={"grades": {}}), 409, "not_done")
@@ -387,7 +388,7 @@ def test_grades_that_no_standard_has_are_refused_and_change_nothing(
 
 def test_deleting_takes_the_job_away_in_any_state(client: Any) -> None:
     done = ended(client)["id"]
-    running = send(client, picture("slow", 1)).json()["id"]
+    running = send(client, picture("slow", 0.5)).json()["id"]
     waiting = send(client, picture("slow", 0)).json()["id"]
     for name in (done, waiting, running):
         answer = client.delete(f"{JOBS}/{name}")
@@ -401,7 +402,7 @@ def test_deleting_takes_the_job_away_in_any_state(client: Any) -> None:
 
 def test_who_waits_for_a_job_that_is_deleted_is_told(client: Any) -> None:
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(send, client, picture("slow", 2), wait=30, label="will be deleted")
+        waiting = pool.submit(send, client, picture("slow", 1), wait=30, label="will be deleted")
         while True:
             newest = client.get(JOBS, params={"limit": 1}).json()["jobs"]
             if newest and newest[0]["label"] == "will be deleted":
@@ -432,6 +433,27 @@ def test_many_reports_at_once_keep_nobody_else_waiting(client: Any, tmp_path: Pa
             gate.touch()
         assert other["bone_age_months"] == 99 and ready.status_code == 200
         assert {answer.result(30).status_code for answer in asked} == {200}
+
+
+def test_few_images_at_once_are_in_memory(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many send at once; the rest waits on disk, and SQLite's one writer is not overrun."""
+    lock, now, most = threading.Lock(), 0, 0
+    submit = Store.submit
+
+    def counting(store: Store, submission: Submission, capacity: int) -> tuple[str, bool]:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.1)
+        with lock:
+            now -= 1
+        return submit(store, submission, capacity)
+
+    monkeypatch.setattr(Store, "submit", counting)
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: send(client), range(16)))
+    assert {answer.status_code for answer in answers} <= {200, 202} and 1 < most <= 4
 
 
 def test_figures_count_what_happened(client: Any) -> None:

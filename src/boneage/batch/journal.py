@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
+import numpy as np
+
+from boneage.batch.source import Keys
 from boneage.core.errors import DeliveryError
 
 _SYNC_EVERY = 16
+_KEY_DIGITS = 16
 
 
 class Journal:
@@ -20,23 +24,32 @@ class Journal:
     Every line is handed to the system at once, so that killing the process loses nothing, and is
     forced to the disk in small groups, so that a power cut loses a group at most. A last line that
     was cut short is dropped when the journal is opened again.
+
+    Args:
+        path: the file.
+        offsets: keeps where the row of each key lies; a dictionary, or `Offsets` of a long list.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, offsets: MutableMapping[str, int] | None = None) -> None:
         """Open or create the journal.
 
         Raises:
-            DeliveryError: the file cannot be written, or is no journal.
+            DeliveryError: the file cannot be written, is no journal, or another run has it.
         """
         self.path = path
-        self.offsets: dict[str, int] = {}
+        self.offsets: MutableMapping[str, int] = {} if offsets is None else offsets
         try:
             self._file = path.open("a+b")
         except OSError as error:
             raise DeliveryError(
                 f"{path} cannot be written ({error.strerror}): name an output in a folder you may write to"
             ) from None
-        self._load()
+        try:
+            lock(self._file, path)
+            self._load()
+        except BaseException:
+            self._file.close()
+            raise
         self._unsynced = 0
 
     def __enter__(self) -> Self:
@@ -89,10 +102,68 @@ class Journal:
             try:
                 self.offsets[json.loads(line)["key"]] = offset
             except (ValueError, KeyError, TypeError):
-                self._file.close()
                 raise DeliveryError(
                     f"{self.path} is no journal of boneage (byte {offset}): move it away, "
                     "or start anew with --overwrite"
                 ) from None
             offset += len(line)
         self._file.truncate(offset)
+
+
+class Offsets(MutableMapping[str, int]):
+    """Where the rows of a long list lie in a journal, 16 bytes a row; keys that are not of the list are dropped.
+
+    Args:
+        keys: of the list's rows.
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = np.sort(keys)
+        self._offsets = np.full(len(keys), -1, np.int64)
+
+    def __setitem__(self, key: str, offset: int) -> None:
+        place = self._place(key)
+        if place is not None:
+            self._offsets[place] = offset
+
+    def __getitem__(self, key: str) -> int:
+        place = self._place(key)
+        if place is None or self._offsets[place] < 0:
+            raise KeyError(key)
+        return int(self._offsets[place])
+
+    def __delitem__(self, key: str) -> None:
+        self[key] = -1
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"{int(key):016x}" for key in self._keys[self._offsets >= 0])
+
+    def __len__(self) -> int:
+        return int((self._offsets >= 0).sum())
+
+    def _place(self, key: str) -> int | None:
+        value = np.uint64(int(key, 16)) if len(key) == _KEY_DIGITS else None
+        if value is None:
+            return None
+        place = int(np.searchsorted(self._keys, value))
+        return place if place < len(self._keys) and self._keys[place] == value else None
+
+
+def lock(file: IO[bytes], path: Path) -> None:
+    """Hold a file until it is closed or this process ends, so that two runs do not write to one output.
+
+    Raises:
+        DeliveryError: another run holds it.
+    """
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # not on Windows
+        return
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise DeliveryError(
+            f"{path} is held by another run that still writes to this output: wait for its end, or name another output"
+        ) from None
+    except OSError:  # some network file systems have no locks
+        return

@@ -1,4 +1,4 @@
-"""Write the batch's table, row by row, to a temporary name that is renamed when it is whole."""
+"""The batch's table: its columns, and how it is written, to a temporary name that is renamed when it is whole."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def check_suffix(out: Path) -> None:
     """
     if out.suffix.lower() not in SUFFIXES:
         raise ConfigError(
-            f"the output must end in {' or '.join(SUFFIXES)}, not {out.name!r}: name one of these"
+            f"the output must end in {' or '.join(SUFFIXES)}, not {out.name!r}: name one of these, "
+            "or a folder with / at its end"
         )
 
 
@@ -38,22 +39,45 @@ def write(out: Path, methods: Sequence[str], rows: Iterable[Mapping[str, Any]]) 
         DeliveryError: the file cannot be written.
     """
     check_suffix(out)
-    flat = (
-        {name: row[name] for name in COLUMNS} | {name: row["ages"].get(name) for name in methods}
-        for row in rows
-    )
+    flat = _flat(methods, rows)
     with _renamed_when_whole(out) as part:
         (_write_csv if out.suffix.lower() == ".csv" else _write_parquet)(part, (*COLUMNS, *methods), flat)
 
 
-def read_identities(out: Path) -> tuple[tuple[str, str], ...]:
-    """Return the (id, path) of every row of a finished table, in its order.
+def shard(methods: Sequence[str], rows: Iterable[Mapping[str, Any]], about: Mapping[str, str]) -> bytes:
+    """Return rows as the content of a Parquet file; equal rows give equal bytes.
+
+    Args:
+        methods: the columns of ages.
+        rows: as `write`'s.
+        about: what the file says of itself.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    schema = _schema((*COLUMNS, *methods)).with_metadata(dict(about))
+    sink = pa.BufferOutputStream()
+    parquet.write_table(pa.Table.from_pylist(list(_flat(methods, rows)), schema=schema), sink)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def read_shard(content: bytes, columns: Sequence[str]) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """Return what a shard says of itself, and some columns of its rows.
 
     Raises:
-        ConfigError: the file is no such table.
+        ValueError: it is no shard, or is damaged.
     """
-    check_suffix(out)
-    return tuple((str(row["id"]), str(row["path"])) for row in read(out))
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        found = parquet.read_table(pa.BufferReader(content), columns=list(columns))
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(str(error)) from None
+    about = {name.decode(): value.decode("utf-8", "replace") for name, value in (found.schema.metadata or {}).items()}
+    rows: list[dict[str, Any]] = found.to_pylist()
+    return about, rows
 
 
 def read(out: Path) -> list[dict[str, Any]]:
@@ -62,18 +86,35 @@ def read(out: Path) -> list[dict[str, Any]]:
     Raises:
         ConfigError: the file is no such table.
     """
+    return list(scan(out))
+
+
+def scan(out: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a finished table, as `read` returns them, a few thousand at a time in memory.
+
+    Raises:
+        ConfigError: the file is no such table.
+    """
+    check_suffix(out)
+    first = True
     try:
-        rows = _read_csv(out) if out.suffix.lower() == ".csv" else _read_parquet(out)
+        for row in (_read_csv if out.suffix.lower() == ".csv" else _read_parquet)(out):
+            if first and not set(COLUMNS) <= set(row):
+                missing = ", ".join(sorted(set(COLUMNS) - set(row)))
+                raise ConfigError(
+                    f"{out} is no table of a batch, it has no {missing}: name another output, or --overwrite"
+                )
+            first = False
+            yield row
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{out} is no table of a batch ({error}): name another output, or --overwrite"
         ) from None
-    if rows and not set(COLUMNS) <= set(rows[0]):
-        missing = ", ".join(sorted(set(COLUMNS) - set(rows[0])))
-        raise ConfigError(
-            f"{out} is no table of a batch, it has no {missing}: name another output, or --overwrite"
-        )
-    return rows
+
+
+def _flat(methods: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        yield {name: row[name] for name in COLUMNS} | {name: row["ages"].get(name) for name in methods}
 
 
 @contextmanager
@@ -101,17 +142,23 @@ def _write_parquet(path: Path, columns: Sequence[str], rows: Iterable[Mapping[st
     import pyarrow as pa
     from pyarrow import parquet
 
-    types = {name: pa.string() if name in TEXT_COLUMNS else pa.float64() for name in columns}
-    schema = pa.schema(types.items())
+    schema = _schema(columns)
     rest = iter(rows)
     with parquet.ParquetWriter(path, schema) as writer:
         while group := list(islice(rest, _GROUP)):
             writer.write_table(pa.Table.from_pylist(group, schema=schema))
 
 
-def _read_csv(path: Path) -> list[dict[str, Any]]:
+def _schema(columns: Sequence[str]) -> Any:
+    import pyarrow as pa
+
+    return pa.schema([(name, pa.string() if name in TEXT_COLUMNS else pa.float64()) for name in columns])
+
+
+def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(newline="", encoding="utf-8") as file:
-        return [{name: _cell(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
+        for row in csv.DictReader(file):
+            yield {name: _cell(name, text) for name, text in row.items()}
 
 
 def _cell(name: str, text: str) -> str | float | None:
@@ -120,8 +167,9 @@ def _cell(name: str, text: str) -> str | float | None:
     return float(text) if text else None
 
 
-def _read_parquet(path: Path) -> list[dict[str, Any]]:
+def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
     from pyarrow import parquet
 
-    rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
-    return rows
+    with parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=_GROUP):
+            yield from batch.to_pylist()

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from boneage.cli.calibration_table import summary
 from boneage.cli.console import print_json, rich_console
 from boneage.core.errors import BoneAgeError
 
@@ -98,6 +99,8 @@ def _summary(bundle: dict[str, Any]) -> dict[str, Any]:
                 f"{found['accuracy']:.0%} (within one interval {found['within_one_interval']:.0%}), "
                 f"out of fold, {found['count']} images"
             )
+    if "site_calibration" in bundle:
+        told["site_calibration"] = summary(bundle["site_calibration"])
     if "radius_subgrades" in bundle:
         told["radius_subgrades"] = _subgrades(bundle["radius_subgrades"])
     if "region_clusters" in bundle:

@@ -14,6 +14,7 @@ from boneage.cli import (
     assess,
     batch,
     bundle,
+    calibrate,
     data,
     dicom,
     evaluate,
@@ -47,6 +48,7 @@ app.command("grade")(grade.grade)
 app.command("height")(height.height)
 app.command("train")(train.train)
 app.command("bundle")(bundle.bundle)
+app.command("calibrate")(calibrate.calibrate)
 app.command("evaluate")(evaluate.evaluate)
 app.command("reproduce")(reproduce.reproduce)
 app.add_typer(data.app, name="data")

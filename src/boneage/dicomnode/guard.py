@@ -7,6 +7,7 @@ import socket
 import ssl
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from socketserver import BaseServer
@@ -23,6 +24,7 @@ _LONGEST_PDU = 1 << 20
 
 _LONGEST_COMMAND = 1 << 16
 _PIECE = 1 << 16
+_FAREWELL_S = 0.2
 _TOO_MANY_MESSAGES = 2
 """A caller has to wait for each answer: asynchronous operations are not negotiated."""
 
@@ -96,6 +98,18 @@ class Listener(ThreadedAssociationServer):
         """Take no more callers; associations go on."""
         BaseServer.shutdown(self)  # pynetdicom's own wants a list of which this server is no part
         self.server_close()
+
+    def cut_all(self) -> None:
+        """Abort what is left, and end connections in which a part of a PDU is awaited."""
+        left = self.active_associations
+        for association in left:
+            association.abort(block=False)
+        time.sleep(_FAREWELL_S if left else 0.0)
+        for association in left:
+            wire = association.dul.socket
+            if wire is not None and wire.socket is not None:
+                with suppress(OSError):
+                    wire.socket.shutdown(socket.SHUT_RDWR)
 
 
 class _Caller(RequestHandler):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-import uuid
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
@@ -79,7 +77,6 @@ _FIRST_OF_PIXELS = 0x7FE00008
 _UNDEFINED = 0xFFFFFFFF
 _UID = re.compile(r"[0-9.]{1,64}")
 _META_GROUP = 2
-_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "boneage DICOM node")
 
 
 class Unacceptable(InputError):
@@ -172,12 +169,8 @@ def instance_of(sop_uid: str, form: str, maker: str, made_at: datetime) -> Insta
         form: `sr` or `capture`.
         maker: name and version of the bundle.
         made_at: the date and time that the result shall bear.
-
-    Source: PS3.5, B.2 (UIDs derived from UUIDs).
     """
-    what = f"{sop_uid}|{form}|{maker}|{__version__}"
-    series, own = (f"2.25.{uuid.uuid5(_NAMESPACE, f'{what}|{kind}').int}" for kind in ("series", "instance"))
-    return Instance(series, own, made_at)
+    return Instance.of(made_at, sop_uid, form, maker, __version__)
 
 
 def _accepted(found: dict[str, str], expected: tuple[str, str] | None) -> Accepted:
@@ -252,8 +245,3 @@ def _has_all_items(content: BinaryIO, at: int, size: int) -> bool:
             return False
         at += 8 + length
     return False
-
-
-def forms_of(what: Sequence[str]) -> tuple[str, ...]:
-    """Return the forms in the order in which they are made and sent."""
-    return tuple(form for form in ("sr", "capture") if form in what)

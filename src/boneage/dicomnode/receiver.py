@@ -92,8 +92,7 @@ class Receiver:
         end = time.monotonic() + grace_s
         while self._listener.active_associations and time.monotonic() < end:
             time.sleep(_STOP_POLL_S)
-        for association in self._listener.active_associations:
-            association.abort(block=False)
+        self._listener.cut_all()
         self._listener = None
 
     def _entity(self) -> AE:

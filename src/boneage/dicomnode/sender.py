@@ -13,6 +13,7 @@ from typing import Protocol
 
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
@@ -109,7 +110,7 @@ class StoreChannel:
         for context in self._entity.requested_contexts:
             self._entity.remove_requested_context(str(context.abstract_syntax))
         for one in classes:
-            self._entity.add_requested_context(one)
+            self._entity.add_requested_context(one, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
         peer = self._destination
         try:
             association = self._entity.associate(

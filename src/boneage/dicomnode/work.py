@@ -85,7 +85,9 @@ class Start:
         from boneage.inference.assess import Assessor
         from boneage.inference.bundle import Bundle
 
-        warnings.simplefilter("ignore")  # libraries warn with values of the header, which may be names
+        # Libraries warn and log with values of the header, which may be names.
+        warnings.simplefilter("ignore")
+        logging.disable(logging.CRITICAL)
         cv2.setNumThreads(1)
         bundle = Bundle.load(Path(self.settings.bundle) if self.settings.bundle else None)
         assessor = Assessor(bundle, runtime=self.settings.runtime, threads=1)

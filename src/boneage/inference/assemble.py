@@ -20,6 +20,7 @@ from boneage.inference.bundle import Bundle, write_bundle
 from boneage.inference.combine import cross_fit, fit_weights
 from boneage.inference.out_of_fold import Answer, OutOfFold, Vector, correct, read_oof, write_oof
 from boneage.inference.run_files import configuration_of, require
+from boneage.inference.site_bundle import expect_uncalibrated
 from boneage.metrics.bootstrap import mean_absolute, paired_difference
 from boneage.metrics.classification import (
     accuracy,
@@ -144,8 +145,10 @@ def extend(
 
     Raises:
         ConfigError: no run is given; a run is not complete, or does not share the bundle's folds; the
-            bundle holds no out-of-fold ages of its methods, or gets sub-grades and grades no bones.
+            bundle holds no out-of-fold ages of its methods, or gets sub-grades and grades no bones, or is
+            calibrated for a site.
     """
+    expect_uncalibrated(bundle)
     said = {
         "name": name or bundle.manifest["name"],
         "version": version,

@@ -6,7 +6,7 @@ path -> read -> quality -> locate -> every method's age, and the graded bones ->
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -36,12 +36,13 @@ from boneage.imaging.enhance import stretch_contrast
 from boneage.imaging.quality import inspect
 from boneage.imaging.read import read
 from boneage.inference.bundle import Bundle
-from boneage.inference.conclude import conclude
+from boneage.inference.conclude import Conclusion, conclude
 from boneage.inference.growth import Measurements, growth
 from boneage.inference.hand_grading import HandGrader
 from boneage.inference.neighbours import NOT_ASKED_FOR, NeighbourFinder
 from boneage.inference.radius_subgrading import NOTHING, RadiusSubgrading
 from boneage.inference.runners import open_graph
+from boneage.inference.site import SITE, site_of, site_provenance
 from boneage.inference.watch import Watch
 from boneage.recipes.graded_regions.grades import GradedHand
 from boneage.recipes.graded_regions.method import GradedRegions
@@ -195,7 +196,7 @@ class Assessor:
         own = dict(by_method)
         if graded.age_months is not None:
             own[GradedRegions.name] = graded.age_months
-        concluded = conclude(own, self.bundle.manifest)
+        concluded = conclude(own, self.bundle.manifest, known_sex)
         by_standard = {name: float(score["expected_age_months"]) for name, score in graded.scores.items()}
         ages = {**by_method, **by_standard}
         age = chronological_age_months
@@ -216,7 +217,7 @@ class Assessor:
                 *(*warnings, *hand.warnings, *graded.warnings),
                 *(*radius.warnings, *near.warnings, *concluded.warnings),
             ),
-            provenance=self._provenance(radiograph, concluded.methods),
+            provenance=self._provenance(radiograph, concluded),
             distribution=_distribution(found.values()),
             radius_subgrade=radius.subgrade,
             neighbours=near.neighbours,
@@ -240,12 +241,14 @@ class Assessor:
         with self._watch("decode"):
             return method.decode(outputs, sex)
 
-    def _provenance(self, radiograph: Radiograph, methods: Sequence[str]) -> dict[str, Any]:
+    def _provenance(self, radiograph: Radiograph, concluded: Conclusion) -> dict[str, Any]:
+        site = site_of(self.bundle.manifest)
         return {
             "software": f"boneage {__version__}",
             "bundle": self.bundle.name,
             "checksums": dict(self.bundle.manifest["checksums"]),
-            "method": " + ".join(methods),
+            "method": " + ".join(concluded.methods),
+            **({} if site is None else {SITE: site_provenance(site, concluded.before_site_months)}),
             "localiser": self.localise,
             "runtime": self.runtime,
             "input": dict(radiograph.provenance),

@@ -11,12 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from boneage.core.errors import BundleError, ChecksumMismatch, DeliveryError, Incompatible
+from boneage.inference.site import check_site
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -46,7 +47,7 @@ class Bundle:
             path: the bundle's folder; None is the one shipped with the product.
 
         Raises:
-            BundleError: no bundle there, or its manifest cannot be read.
+            BundleError: no bundle there, its manifest cannot be read, or its site's correction is not whole.
             Incompatible: made for another version of the product.
             ChecksumMismatch: a file is missing or is not the one that the manifest names, or a graph has
                 no checksum.
@@ -67,6 +68,7 @@ class Bundle:
                 raise ChecksumMismatch(
                     f"{folder.name}/{name} has no checksum in its manifest; install the bundle again"
                 )
+        check_site(manifest, folder)
         return cls(folder, manifest)
 
     @property
@@ -146,6 +148,37 @@ def write_bundle(out: Path, manifest: Mapping[str, Any], files: Mapping[str, Pat
     Raises:
         DeliveryError: the folder cannot be written.
     """
+    return _write(out, files, lambda sums: _json({"schema": SCHEMA, **manifest, "checksums": sums}))
+
+
+def restore_bundle(out: Path, manifest: Path, files: Mapping[str, Path]) -> Bundle:
+    """Write a bundle whose manifest is there already, byte by byte, whole or not at all.
+
+    Args:
+        out: its folder; an existing one is replaced.
+        manifest: the manifest's file.
+        files: name in the bundle -> file to copy.
+
+    Raises:
+        ChecksumMismatch: a file is not the one that the manifest names; nothing is written then.
+        DeliveryError: the folder cannot be written.
+    """
+    content = manifest.read_bytes()
+    named = json.loads(content)["checksums"]
+    other = sorted(name for name in named if name not in files or checksum(files[name]) != named[name])
+    if other:
+        raise ChecksumMismatch(
+            f"{other[0]} is not what the manifest to restore names; install the bundle again"
+        )
+    return _write(out, files, lambda _: content)
+
+
+def _json(manifest: Mapping[str, Any]) -> bytes:
+    return (json.dumps(manifest, indent=2) + "\n").encode("utf-8")
+
+
+def _write(out: Path, files: Mapping[str, Path], manifest: Callable[[dict[str, str]], bytes]) -> Bundle:
+    """Write files, and the manifest that follows from their checksums; whole or not at all."""
     partial = out.with_name(f".{out.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -153,8 +186,7 @@ def write_bundle(out: Path, manifest: Mapping[str, Any], files: Mapping[str, Pat
         for name, source in files.items():
             shutil.copyfile(source, partial / name)
         sums = {name: checksum(partial / name) for name in sorted(files)}
-        text = json.dumps({"schema": SCHEMA, **manifest, "checksums": sums}, indent=2)
-        (partial / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        (partial / MANIFEST).write_bytes(manifest(sums))
         _replace(out, partial)
     except OSError as error:
         raise DeliveryError(

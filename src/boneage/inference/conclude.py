@@ -2,7 +2,8 @@
 
 The interval is split-conformal on out-of-fold residuals (Vovk, Gammerman and Shafer 2005; cross
 -conformal after Barber et al. 2021): a residual is divided by the spread expected at its age, and
-the quantile of those scores, times the spread at hand, is the interval's half width.
+the quantile of those scores, times the spread at hand, is the interval's half width. A bundle that is
+calibrated for a site corrects the answer by `site`, and takes its intervals from the site's images.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from boneage.core.types import Notice
+from boneage.core.types import Notice, Sex
+from boneage.inference.site import JOINED, correct_at_site, site_of
 
 AGE_LIMITS_MONTHS = (0.0, 240.0)
 
@@ -22,7 +24,8 @@ AGE_LIMITS_MONTHS = (0.0, 240.0)
 class Conclusion:
     """The answer: a bone age and the interval around it, in months, and what is doubtful about them.
 
-    `methods` are those whose ages it was made from.
+    `methods` are those whose ages it was made from; `before_site_months` is the age before a site's
+    correction, where the bundle has one.
     """
 
     age_months: float
@@ -30,6 +33,7 @@ class Conclusion:
     coverage: float
     methods: tuple[str, ...]
     warnings: tuple[Notice, ...] = ()
+    before_site_months: float | None = None
 
 
 def half_width(age_months: float, calibration: Mapping[str, Any]) -> float:
@@ -38,33 +42,46 @@ def half_width(age_months: float, calibration: Mapping[str, Any]) -> float:
     Args:
         age_months: the method's age.
         calibration: `quantile` of the scaled residuals; `ages_months` and `widths_months`, the residual's
-            typical size by predicted age, between which is interpolated.
+            typical size by predicted age, between which is interpolated; perhaps `bands` of ages, youngest
+            first, each with a `quantile` of its own below its `to_months`; the last has no end.
     """
     width = np.interp(age_months, calibration["ages_months"], calibration["widths_months"])
-    return float(calibration["quantile"]) * float(width)
+    quantile = calibration["quantile"]
+    if "bands" in calibration:
+        bands = calibration["bands"]
+        quantile = next((b["quantile"] for b in bands if age_months < b["to_months"]), bands[-1]["quantile"])
+    return float(quantile) * float(width)
 
 
-def conclude(ages: Mapping[str, float], manifest: Mapping[str, Any]) -> Conclusion:
+def conclude(ages: Mapping[str, float], manifest: Mapping[str, Any], sex: Sex | None = None) -> Conclusion:
     """Join the methods' ages.
 
     Where all methods that the bundle's combination weighs gave an age, they are weighed as it says; else
-    the main method's age stands alone, with its own interval. Methods without a weight are only shown.
+    the main method's age stands alone, with its own interval. Methods without a weight are only shown. Where
+    the bundle is calibrated for a site, either answer is corrected last.
 
     Args:
         ages: method -> bone age in months.
         manifest: of the bundle: `method`, `methods` with their `calibration`, perhaps `combination` with
-            `weights` (method -> weight) and `calibration`.
+            `weights` (method -> weight) and `calibration`, perhaps `site_calibration`.
+        sex: the patient's; a site's correction needs it.
+
+    Raises:
+        ConfigError: the bundle is calibrated for a site and the sex is not known.
     """
-    combination = manifest.get("combination")
+    combination, site = manifest.get(JOINED), site_of(manifest)
     main = str(manifest["method"])
-    age, calibration = ages[main], manifest["methods"][main]["calibration"]
+    age, calibration, answer = ages[main], manifest["methods"][main]["calibration"], main
     methods: tuple[str, ...] = (main,)
     if combination is not None and set(combination["weights"]) <= set(ages):
         weights = combination["weights"]
         age = sum(weight * ages[name] for name, weight in weights.items())
-        calibration, methods = combination["calibration"], tuple(weights)
+        calibration, methods, answer = combination["calibration"], tuple(weights), JOINED
     low, high = AGE_LIMITS_MONTHS
-    age = float(np.clip(age, low, high))
+    age, before = float(np.clip(age, low, high)), None
+    if site is not None:
+        before, calibration = age, site["calibrations"][answer]
+        age = float(np.clip(correct_at_site(age, sex, site), low, high))
     half = half_width(age, calibration)
     return Conclusion(
         age,
@@ -72,6 +89,7 @@ def conclude(ages: Mapping[str, float], manifest: Mapping[str, Any]) -> Conclusi
         float(calibration["coverage"]),
         methods,
         _disagreement(ages, manifest),
+        before,
     )
 
 

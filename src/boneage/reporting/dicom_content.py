@@ -92,7 +92,7 @@ class _Content:
     def _observer(self) -> ObservationContext:
         sr = self._hd.sr
         device = sr.DeviceObserverIdentifyingAttributes(
-            uid=_derived_uid(NAME, __version__), name=NAME, manufacturer_name=NAME, model_name=NAME
+            uid=derived_uid(NAME, __version__), name=NAME, manufacturer_name=NAME, model_name=NAME
         )
         observer = sr.ObserverContext(
             observer_type=_concept(Code("121007", coding.DICOM, "Device")),
@@ -250,7 +250,7 @@ class _Content:
 
     def _tracking(self, name: str) -> TrackingIdentifier:
         made: TrackingIdentifier = self._hd.sr.TrackingIdentifier(
-            uid=_derived_uid(self._sop_uid, name), identifier=name
+            uid=derived_uid(self._sop_uid, name), identifier=name
         )
         return made
 
@@ -278,6 +278,6 @@ def _concept(code: Code) -> CodedConcept:
     return made
 
 
-def _derived_uid(*parts: str) -> str:
-    """Return the same identifier for the same parts."""
+def derived_uid(*parts: str) -> str:
+    """Return the identifier that always belongs to some texts (DICOM PS3.5, B.2: UIDs derived from UUIDs)."""
     return f"2.25.{uuid5(NAMESPACE_OID, '/'.join(parts)).int}"

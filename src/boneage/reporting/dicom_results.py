@@ -8,12 +8,10 @@ Source: DICOM PS3.3, A.35.3 (Comprehensive SR) and A.8.1 (Secondary Capture).
 
 from __future__ import annotations
 
-import hashlib
 import io
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +24,7 @@ from boneage import __version__
 from boneage.core.errors import ConfigError, DeliveryError
 from boneage.core.types import Assessment, Side
 from boneage.reporting import coding
-from boneage.reporting.dicom_content import NAME, content_tree, highdicom
+from boneage.reporting.dicom_content import NAME, content_tree, derived_uid, highdicom
 
 if TYPE_CHECKING:
     from highdicom import SOPClass
@@ -61,12 +59,6 @@ def new_uid() -> str:
     return str(generate_uid(prefix=None))
 
 
-def derived_uid(origin: str) -> str:
-    """Return the identifier that always belongs to one text, from which the text cannot be told."""
-    digest = hashlib.sha256(origin.encode("utf-8")).digest()[:16]
-    return f"2.25.{UUID(bytes=digest, version=5).int}"
-
-
 @dataclass(frozen=True, slots=True)
 class Instance:
     """What makes one DICOM object differ from the next: all else follows from the assessment.
@@ -82,9 +74,9 @@ class Instance:
     made_at: datetime = field(default_factory=_now)
 
     @classmethod
-    def of(cls, origin: str, made_at: datetime) -> Instance:
-        """Return identifiers that follow from what an object was made from: made again, it is the same object."""
-        return cls(derived_uid(f"series {origin}"), derived_uid(f"instance {origin}"), made_at)
+    def of(cls, made_at: datetime, *origin: str) -> Instance:
+        """Return identifiers that follow from what an object is made of: made twice, it is one object."""
+        return cls(derived_uid(*origin, "series"), derived_uid(*origin, "instance"), made_at)
 
 
 def structured_report(assessment: Assessment, source: Dataset, instance: Instance | None = None) -> Dataset:

@@ -13,10 +13,11 @@ from boneage.reporting.forms import OF_A_STUDY, Form
 
 JOBS = "/api/v1/jobs"
 SexName = Literal["female", "male"]
-Months = Annotated[float, Field(ge=0, le=1200, description="months")]
+Months = Annotated[float, Field(ge=0, le=1200, strict=True, description="months")]
 
-GradesGiven = dict[Annotated[str, Field(max_length=40)], float | Annotated[str, Field(max_length=16)]]
-"""Bone -> grade or stage."""
+GradeGiven = Annotated[float, Field(strict=True)] | Annotated[str, Field(max_length=16)]
+GradesGiven = dict[Annotated[str, Field(max_length=40)], GradeGiven]
+"""Bone -> grade or stage; `true` is none."""
 
 
 def _record_schema() -> dict[str, Any]:
@@ -124,7 +125,7 @@ class Sheet(BaseModel):
     sex: SexName
     grades: GradesGiven = Field(max_length=40)
     chronological_age_months: Months | None = None
-    partial: bool = Field(False, description="score what is there; without it every bone must be given")
+    partial: bool = Field(False, strict=True, description="score what is there; without it every bone must be given")
 
 
 class ScoredBone(BaseModel):

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.staticfiles import StaticFiles
 
 from boneage import __version__
@@ -156,8 +157,10 @@ def _add_errors(app: FastAPI) -> None:
         return JSONResponse(body, 422)
 
     @app.exception_handler(HTTPException)
-    def refused(_request: Request, error: HTTPException) -> JSONResponse:
+    def refused(request: Request, error: HTTPException) -> JSONResponse:
         headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(_methods(request))
         detail: Any = error.detail
         if isinstance(detail, Mapping):
             return JSONResponse(dict(detail), error.status_code, headers)
@@ -176,6 +179,12 @@ def _add_errors(app: FastAPI) -> None:
     def unforeseen(_request: Request, error: Exception) -> JSONResponse:
         text = f"an unforeseen error ({type(error).__name__}): report it"
         return problem(500, "unforeseen", text, HEADERS)  # this answer does not pass the guard
+
+
+def _methods(request: Request) -> list[str]:
+    """Return the methods that a path has; each is a route of its own, and the framework tells one route's."""
+    found = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in found for method in getattr(route, "methods", None) or ()})
 
 
 class Observed:

@@ -323,7 +323,8 @@ def _assessed(server: Server, name: str) -> Any:
 
 
 def _position(server: Server, row: Any) -> int | None:
-    return server.store.position(row.id) if row.state == State.QUEUED else None
+    # It may have been taken since its row was read: it is the next, then.
+    return max(1, server.store.position(row.id)) if row.state == State.QUEUED else None
 
 
 def _job(server: Server, row: Any) -> dict[str, Any]:

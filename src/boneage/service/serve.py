@@ -16,6 +16,10 @@ from boneage.service.server import Server
 from boneage.service.settings import ServiceSettings
 
 
+_GRACE_S = 10
+"""What requests may still take when the server is told to end."""
+
+
 def serve(settings: ServiceSettings, begun: Callable[[str, Server], None]) -> None:
     """Serve until the process is told to end (SIGTERM, Ctrl-C).
 
@@ -39,7 +43,7 @@ def serve(settings: ServiceSettings, begun: Callable[[str, Server], None]) -> No
             server_header=False,
             limit_concurrency=settings.connections,
             timeout_keep_alive=int(settings.idle_s),
-            timeout_graceful_shutdown=10,
+            timeout_graceful_shutdown=_GRACE_S,
             ssl_certfile=settings.tls_certificate or None,
             ssl_keyfile=settings.tls_key or None,
         )

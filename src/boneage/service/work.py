@@ -216,4 +216,4 @@ def _instance(task: Render, made_at: datetime) -> Any:
     from boneage.reporting.dicom_results import Instance
 
     said = json.dumps([task.job, task.form, task.grades], sort_keys=True)
-    return Instance.of(said, made_at.astimezone())
+    return Instance.of(made_at.astimezone(), said)
