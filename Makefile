@@ -20,13 +20,16 @@ SEX ?=
 PYTEST_FLAGS ?=
 # More words for benchmarks/assess.py: make bench BENCH_FLAGS='--limit 10 --memory-images 0'
 BENCH_FLAGS ?=
+# More words for fire/fuzz.py and fire/chaos.py: make fuzz FUZZ_FLAGS='--inputs 500 --seed 8'
+FUZZ_FLAGS ?=
+CHAOS_FLAGS ?=
 # For `make bundle`: pretrained weights; key points, boxes and graded crops that people marked; where runs go.
 WEIGHTS ?= ../shared/weights
 MARKED ?= ../shared/data
 RUNS ?= runs
 VERSION ?= 1.4.0
 
-.PHONY: help demo test check format bench bundle wheel clean
+.PHONY: help demo test check audit fuzz chaos format bench bundle wheel clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,11 +56,21 @@ demo: $(VENV)/installed-run ## assess radiographs (IMAGES=path), print a table, 
 test: $(VENV)/installed-dev ## install what the tests need and run them
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_FLAGS)
 
-check: $(VENV)/installed-dev ## formatting, lint, types and layers
+check: $(VENV)/installed-dev ## formatting, lint with a security scan, types, layers; the audit where there is a network
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python scripts/audit.py --if-reachable
+
+audit: $(VENV)/installed-dev ## look every installed package up in the list of known vulnerabilities (needs a network)
+	@$(BIN)/python scripts/audit.py
+
+fuzz: $(VENV)/installed-dev ## try every reader with 10,000 damaged inputs (a quarter of an hour)
+	@$(BIN)/python fire/fuzz.py $(FUZZ_FLAGS)
+
+chaos: $(VENV)/installed-dev ## kill batch and server at 150 random moments, fill and lock their disks (half an hour)
+	@$(BIN)/python fire/chaos.py $(CHAOS_FLAGS)
 
 format: $(VENV)/installed-dev ## put the code in shape
 	@$(BIN)/ruff check --fix-only -q .

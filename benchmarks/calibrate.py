@@ -5,11 +5,11 @@
 
 Answers and labels are the bundle's out-of-fold table, by models that had not seen the image. A draw takes
 some of the images as the site's, calibrates on them by the product's own functions, and measures on the rest;
-a draw whose calibration is refused keeps the bundle. Shifts of labels need no images. With `--exposures`, real
-images are assessed as they are and at changed exposures, and only the shift between the two answers is taken,
-image by image, and added to the out-of-fold answer: the shipped networks were trained on these images, so
-their errors on them say nothing, but what a changed exposure does to an answer does. What was read is kept in
-`--work`, and an interrupted run goes on.
+a draw whose calibration is refused keeps the bundle. Shifts of labels need no images. With `--exposures`,
+real images are assessed as they are and at changed exposures, and only the shift between the two answers is
+taken, image by image, and added to the out-of-fold answer: the shipped networks were trained on these
+images, so their errors on them say nothing, but what a changed exposure does to an answer does. What was read
+is kept in `--work`, and an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -52,8 +52,10 @@ EXPOSURES: Mapping[str, Callable[[Vector], Vector]] = {
     "gamma 3": lambda pixels: pixels**3,
     "contrast 40%": lambda pixels: 0.5 + 0.4 * (pixels - 0.5),
     "white from 60%": lambda pixels: np.minimum(pixels / 0.6, 1.0),
+    "noise of 2%": lambda pixels: pixels + np.random.default_rng(0).normal(0, 0.02, pixels.shape),
 }
-"""What is done to pixels in 0 to 1, bone bright; the last loses all detail in what is brighter."""
+"""What is done to pixels in 0 to 1, bone bright: a dark film, a flat one, one that has lost all detail in
+what is bright, and one with the grain of a low dose."""
 
 BOYS_MONTHS = 6.0
 FIGURES = ("boys' bias", "girls' bias", "MAE", "in the interval", "its width")

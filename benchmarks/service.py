@@ -168,9 +168,7 @@ def main() -> None:
         f"{len(images)} images, {options.requests} requests a round; workers: {options.workers} "
         f"of {threads} threads"
     )
-    print(
-        "clients  requests/s   p50 ms   p95 ms   p99 ms  bare Assessor: images/s  p50 ms   served to bare"
-    )
+    print("clients  requests/s   p50 ms   p95 ms   p99 ms  bare Assessor: images/s  p50 ms   served to bare")
     with (
         tempfile.TemporaryDirectory() as folder,
         served(Path(folder), options.workers, threads, queue=1000) as address,

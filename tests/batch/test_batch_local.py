@@ -8,35 +8,32 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from boneage_fakes import FakeReader
+from batch_fakes import PoisonReader
 
-from boneage.batch import local, table
+from boneage.batch import local, source, table
 from boneage.batch.journal import Journal
 from boneage.batch.local import Settings, Summary
+from boneage.batch.source import Listing
+from boneage.batch.work import failed_row
 from boneage.core.errors import ChecksumMismatch, ConfigError, DeliveryError, RuntimeUnavailable
 from boneage.core.types import Sex
 from boneage.data.manifest import Row
 
-
-def rows(*names: str, sex: Sex | None = Sex.FEMALE) -> list[Row]:
-    return [Row(name, Path("images") / f"{name}.png", sex) for name in names]
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    return tmp_path / "read.log"
+Rows = Callable[..., list[Row]]
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
 def test_every_image_is_a_row_in_the_manifests_order_whatever_befalls_it(
-    tmp_path: Path, log: Path, name: str
+    tmp_path: Path, log: Path, rows: Rows, name: str
 ) -> None:
     out = tmp_path / name
     names = ["age120", "foot", "kill", "bug", "nan", "age90slow", "dark80"]
-    summary = local.run(rows(*names), out, FakeReader(log), Settings(workers=2))
+    summary = local.run(rows(*names), out, PoisonReader(log), Settings(workers=2))
     found = table.read(out)
     assert [row["id"] for row in found] == names
     assert [row["status"] for row in found] == ["ok", "rejected", "failed", "failed", "failed", "ok", "ok"]
@@ -50,15 +47,17 @@ def test_every_image_is_a_row_in_the_manifests_order_whatever_befalls_it(
     assert "exit code 9" in found[2]["message"]
     assert "ValueError (a shape that nobody foresaw)" in found[3]["message"]
     assert found[6]["message"] == "dark: the image is dark"
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, log.name])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, log.name, "images"])
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
 def test_every_method_and_standard_has_a_column_empty_where_it_gave_no_age(
-    tmp_path: Path, log: Path, name: str
+    tmp_path: Path, log: Path, rows: Rows, name: str
 ) -> None:
     out = tmp_path / name
-    local.run(rows("graded", "gradedpart", "classified90", "foot"), out, FakeReader(log), Settings(workers=1))
+    local.run(
+        rows("graded", "gradedpart", "classified90", "foot"), out, PoisonReader(log), Settings(workers=1)
+    )
     found = table.read(out)
     graded, classified = ["chn", "hand_regression", "rus_chn", "tw3"], ["age_intervals", "hand_regression"]
     methods = tuple(sorted({*graded, *classified}))
@@ -69,29 +68,31 @@ def test_every_method_and_standard_has_a_column_empty_where_it_gave_no_age(
     assert found[1]["status"] == "ok" and found[1]["message"].startswith("bone_not_graded: ")
 
 
-def test_a_default_sex_serves_rows_that_name_none(tmp_path: Path, log: Path) -> None:
+def test_a_default_sex_serves_rows_that_name_none(tmp_path: Path, log: Path, rows: Rows) -> None:
     out = tmp_path / "out.csv"
-    local.run(rows("age1", sex=None), out, FakeReader(log), Settings(workers=1))
+    local.run(rows("age1", sex=None), out, PoisonReader(log), Settings(workers=1))
     assert table.read(out)[0]["status"] == "rejected"
-    local.run(rows("age1", sex=None), out, FakeReader(log), Settings(workers=1, sex=Sex.MALE, overwrite=True))
+    local.run(
+        rows("age1", sex=None), out, PoisonReader(log), Settings(workers=1, sex=Sex.MALE, overwrite=True)
+    )
     assert table.read(out)[0]["sex"] == "male"
 
 
-def test_progress_counts_up_to_the_total(tmp_path: Path, log: Path) -> None:
+def test_progress_counts_up_to_the_total(tmp_path: Path, log: Path, rows: Rows) -> None:
     seen: list[tuple[int, int]] = []
     local.run(
         rows("age1", "age2"),
         tmp_path / "o.csv",
-        FakeReader(log),
+        PoisonReader(log),
         Settings(1),
         lambda *step: seen.append(step),
     )
     assert seen == [(0, 2), (1, 2), (2, 2)]
 
 
-def test_an_existing_output_is_refused_replaced_or_recognised(tmp_path: Path, log: Path) -> None:
+def test_an_existing_output_is_refused_replaced_or_recognised(tmp_path: Path, log: Path, rows: Rows) -> None:
     out = tmp_path / "out.csv"
-    run = lambda names, **how: local.run(rows(*names), out, FakeReader(log), Settings(1, **how))  # noqa: E731
+    run = lambda names, **how: local.run(rows(*names), out, PoisonReader(log), Settings(1, **how))  # noqa: E731
     run(["age1"])
     with pytest.raises(ConfigError, match=r"exists: .*--overwrite"):
         run(["age1"])
@@ -103,21 +104,21 @@ def test_an_existing_output_is_refused_replaced_or_recognised(tmp_path: Path, lo
     assert log.read_text().split() == ["age1.png", "age2.png"]
 
 
-def test_a_begun_output_is_refused_without_resume(tmp_path: Path, log: Path) -> None:
+def test_a_begun_output_is_refused_without_resume(tmp_path: Path, log: Path, rows: Rows) -> None:
     out = tmp_path / "out.csv"
     (tmp_path / "out.csv.journal").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"interrupted: .*--resume"):
-        local.run(rows("age1"), out, FakeReader(log), Settings(1))
+        local.run(rows("age1"), out, PoisonReader(log), Settings(1))
 
 
-def test_rows_of_another_bundle_are_read_again(tmp_path: Path, log: Path) -> None:
+def test_rows_of_another_bundle_are_read_again(tmp_path: Path, log: Path, rows: Rows) -> None:
     out = tmp_path / "out.csv"
     items = rows("age1", "age2")
-    done = local._tasks(items, "old", None)
-    with Journal(tmp_path / "out.csv.journal") as journal:
-        for task in done:
-            journal.append(task.key, local._failed_row(task, local.Failure("", "failed", "x", "old")))
-    summary = local.run(items, out, FakeReader(log, tag="new"), Settings(1, resume=True))
+    listing = Listing(source.from_rows(items), "old")
+    with closing(listing), Journal(tmp_path / "out.csv.journal") as journal:
+        for task in listing.tasks():
+            journal.append(listing.key(task.ordinal), failed_row(task, "failed", "old"))
+    summary = local.run(items, out, PoisonReader(log, tag="new"), Settings(1, resume=True))
     assert (summary.kept, summary.ok) == (0, 2)
 
 
@@ -130,21 +131,23 @@ def test_rows_of_another_bundle_are_read_again(tmp_path: Path, log: Path) -> Non
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_read(
-    tmp_path: Path, log: Path, names: list[str], out: str, message: str
+    tmp_path: Path, log: Path, rows: Rows, names: list[str], out: str, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        local.run(rows(*names), tmp_path / out, FakeReader(log), Settings(1))
-    assert list(tmp_path.iterdir()) == []
+        local.run(rows(*names), tmp_path / out, PoisonReader(log), Settings(1))
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
-def test_a_bundle_that_no_worker_can_load_ends_the_run_with_its_reason(tmp_path: Path, log: Path) -> None:
+def test_a_bundle_that_no_worker_can_load_ends_the_run_with_its_reason(
+    tmp_path: Path, log: Path, rows: Rows
+) -> None:
     with pytest.raises(ChecksumMismatch, match="checksum"):
-        local.run(rows("age1"), tmp_path / "o.csv", FakeReader(log, tag="tampered"), Settings(1))
+        local.run(rows("age1"), tmp_path / "o.csv", PoisonReader(log, tag="tampered"), Settings(1))
 
 
-def test_workers_that_die_as_they_start_end_the_run(tmp_path: Path, log: Path) -> None:
+def test_workers_that_die_as_they_start_end_the_run(tmp_path: Path, log: Path, rows: Rows) -> None:
     with pytest.raises(RuntimeUnavailable, match="exit code 7"):
-        local.run(rows("age1"), tmp_path / "o.csv", FakeReader(log, tag="stillborn"), Settings(1))
+        local.run(rows("age1"), tmp_path / "o.csv", PoisonReader(log, tag="stillborn"), Settings(1))
 
 
 BATCH = """
@@ -153,16 +156,19 @@ from pathlib import Path
 from boneage.batch.local import Settings, run
 from boneage.core.types import Sex
 from boneage.data.manifest import Row
-from boneage_fakes import FakeReader
+from batch_fakes import PoisonReader
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    rows = [Row(f"slow{n}", Path(f"slow{n}.png"), Sex.MALE) for n in range(60)]
-    print(run(rows, folder / "out.csv", FakeReader(folder / "read.log"), Settings(2, resume=True)))
+    rows = [Row(f"slow{n}", folder / "images" / f"slow{n}.png", Sex.MALE) for n in range(60)]
+    print(run(rows, folder / "out.csv", PoisonReader(folder / "read.log"), Settings(2, resume=True)))
 """
 
 
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_killed_batch_resumes_with_nothing_lost_or_done_twice(tmp_path: Path, log: Path, blow: int) -> None:
+def test_a_killed_batch_resumes_with_nothing_lost_or_done_twice(
+    tmp_path: Path, log: Path, rows: Rows, blow: int
+) -> None:
+    rows(*(f"slow{n}" for n in range(60)))
     script = tmp_path / "batch_script.py"
     script.write_text(BATCH)
     command = [sys.executable, str(script), str(tmp_path)]

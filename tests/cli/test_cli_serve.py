@@ -18,7 +18,7 @@ import pytest
 from boneage.cli import main as program
 from boneage.core.errors import ExitCode
 from boneage.inference.bundle import SHIPPED
-from boneage.service import serve as serving
+from boneage.service import listen as serving
 from boneage.service.settings import ServiceSettings
 
 Run = Callable[..., tuple[int, str, str]]
@@ -154,7 +154,7 @@ def test_a_bundle_that_is_none_is_told(serve: Any, tmp_path: Path) -> None:
 def test_a_missing_package_names_the_extra(
     serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "boneage.service.serve", None)
+    monkeypatch.setitem(sys.modules, "boneage.service.listen", None)
     code, _, err = serve("--data", tmp_path)
     assert code == ExitCode.FAILED and "boneage[serve]" in err
 
@@ -251,7 +251,8 @@ def _certify(certificate: Path, key: Path) -> None:
 def test_a_certificate_that_is_none_is_told(tmp_path: Path) -> None:
     config = tmp_path / "service.toml"
     config.write_text(
-        f'port = 0\ndata = "{tmp_path / "data"}"\ntls_certificate = "/nowhere/c.pem"\ntls_key = "/nowhere/k.pem"\n'
+        f'port = 0\ndata = "{tmp_path / "data"}"\n'
+        'tls_certificate = "/nowhere/c.pem"\ntls_key = "/nowhere/k.pem"\n'
     )
     done = subprocess.run(
         [*START, "--config", str(config)], capture_output=True, text=True, timeout=60, check=False

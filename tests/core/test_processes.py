@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from boneage.core.errors import BundleError, RuntimeUnavailable
+from boneage.core.errors import BoneAgeError, BundleError, RuntimeUnavailable
 from boneage.core.processes import Died, Raised, SteadyWorker, TimedOut, Worker
 
 
@@ -247,7 +247,7 @@ def interrupted(steady: SteadyWorker[Any, Any], task: Any) -> Any:
     def run() -> None:
         try:
             answers.append(steady(task))
-        except Exception as error:
+        except BoneAgeError as error:
             answers.append(error)
 
     waiting = threading.Thread(target=run)
@@ -289,7 +289,8 @@ def test_a_worker_ends_when_its_parent_is_killed(tmp_path: Any) -> None:
 
     code = (
         "import sys, time\nfrom boneage.core.processes import Worker\nimport worker_start\n"
-        "made = Worker(worker_start.start)\nmade.receive()\nprint(made.process.pid, flush=True)\ntime.sleep(600)\n"
+        "made = Worker(worker_start.start)\nmade.receive()\n"
+        "print(made.process.pid, flush=True)\ntime.sleep(600)\n"
     )
     (tmp_path / "worker_start.py").write_text("def start():\n    return len\n")
     parent = subprocess.Popen(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from dicom_peers import Archive, free_port
+from spooled import put
 
 from boneage.cli import dicom
 from boneage.cli.main import run
@@ -109,7 +110,7 @@ def test_check_asks_every_peer(
 def test_status_counts_and_the_dead_come_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spool = Spool(tmp_path / "spool", ("pacs",))
     spool.open()
-    spool.take(key_of("1"), [b"image"])
+    put(spool, key_of("1"), b"image")
     spool.bury_image(key_of("1"), "the worker died")
     spool.close()
     where = ["--spool", str(spool.root)]

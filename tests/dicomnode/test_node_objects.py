@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from dicom_peers import encoded, study
 from pydicom import dcmread, dcmwrite
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import (
     UID,
     CTImageStorage,
@@ -28,7 +29,7 @@ from pydicom.uid import (
 )
 
 from boneage.dicomnode import objects
-from boneage.dicomnode.objects import Unacceptable, inspect_data_set, inspect_file, instance_of
+from boneage.dicomnode.objects import Unacceptable, digest_of, inspect_data_set, inspect_file, instance_of
 
 RAMP = np.linspace(0, 255, 60 * 40).reshape(60, 40).astype(np.uint8)
 LIMIT = 1 << 20
@@ -138,14 +139,43 @@ def test_a_result_of_this_product_is_known(tmp_path: Path) -> None:
     assert inspect_file(own, LIMIT).is_own and not inspect_file(other, LIMIT).is_own
 
 
+@pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda one: one.name)
+def test_the_digest_is_that_of_the_data_set_whatever_file_header_it_bears(
+    tmp_path: Path, syntax: UID
+) -> None:
+    content = as_file(tmp_path, syntax)
+    meta = dcmread(BytesIO(content)).file_meta
+    meta_length = 132 + 12 + meta.FileMetaInformationGroupLength
+    travelled = inspect_data_set(BytesIO(content[meta_length:]), syntax, None, LIMIT)
+    other = FileMetaDataset()
+    other.update(meta)
+    other.ImplementationVersionName, other.SourceApplicationEntityTitle = "OTHER", "ELSEWHERE"
+    file = BytesIO()
+    file.write(b"\1" * 128 + b"DICM")
+    write_file_meta_info(file, other)
+    file.write(content[meta_length:])
+    again = file.getvalue()
+    assert again != content
+    assert travelled.digest == inspect_file(content, LIMIT).digest == inspect_file(again, LIMIT).digest
+    assert digest_of(again) == digest_of(content) == travelled.digest
+
+
+def test_the_digest_is_another_where_one_element_is(tmp_path: Path) -> None:
+    girl, boy = (as_file(tmp_path, PatientSex=sex) for sex in "FM")
+    assert digest_of(girl) != digest_of(boy)
+    with pytest.raises(Unacceptable, match="no DICOM file"):
+        digest_of(b"no DICOM")
+
+
 def test_results_have_the_same_identifiers_each_time_and_others_for_each_thing() -> None:
-    first = instance_of("1.2.3", "sr", "standard 1", NOW)
-    assert first == instance_of("1.2.3", "sr", "standard 1", NOW)
+    first = instance_of("1.2.3", "d1", "sr", "standard 1", NOW)
+    assert first == instance_of("1.2.3", "d1", "sr", "standard 1", NOW)
     others = [
-        instance_of("1.2.4", "sr", "standard 1", NOW),
-        instance_of("1.2.3", "capture", "standard 1", NOW),
-        instance_of("1.2.3", "sr", "standard 2", NOW),
+        instance_of("1.2.4", "d1", "sr", "standard 1", NOW),
+        instance_of("1.2.3", "d2", "sr", "standard 1", NOW),
+        instance_of("1.2.3", "d1", "capture", "standard 1", NOW),
+        instance_of("1.2.3", "d1", "sr", "standard 2", NOW),
     ]
     uids = [uid for one in (first, *others) for uid in (one.sop_uid, one.series_uid)]
-    assert len(set(uids)) == 8
+    assert len(set(uids)) == 10
     assert all(UID(uid).is_valid and uid.startswith("2.25.") and len(uid) <= 64 for uid in uids)

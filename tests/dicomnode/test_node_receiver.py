@@ -38,8 +38,9 @@ from pynetdicom.sop_class import Verification
 from boneage.core.errors import ConfigError
 from boneage.dicomnode import files, objects
 from boneage.dicomnode.receiver import Receiver
-from boneage.dicomnode.settings import NodeSettings, Receive, Tls
+from boneage.dicomnode.settings import NodeSettings, Receive, Tls, Watch
 from boneage.dicomnode.spool import Spool, key_of
+from boneage.dicomnode.watch import FolderWatch
 
 SILENCE_S = 0.6
 
@@ -122,6 +123,25 @@ def test_an_object_is_on_the_disk_when_it_is_answered(listening: Listening, tmp_
     assert kept == sent and kept.file_meta.MediaStorageSOPInstanceUID == sent.SOPInstanceUID
     assert kept.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
     assert len(listening.arrived) == 1 and not list(listening.spool.receiving.iterdir())
+
+
+def test_the_same_image_by_c_store_and_by_the_watched_folder_is_one(
+    listening: Listening, tmp_path: Path
+) -> None:
+    sent = image(tmp_path)
+    assert listening.store(sent) == 0x0000
+    key = key_of(str(sent.SOPInstanceUID))
+    path, status = listening.spool.image(key)
+    stored = path.read_bytes()
+    note = {"state": "assessed", "digest": objects.digest_of(stored)}
+    listening.spool.publish(key, status, note, {})
+    watched = tmp_path / "in"
+    watched.mkdir()
+    other_header = b"\1" * 128 + stored[128:]
+    (watched / "hand.dcm").write_bytes(other_header)
+    settings = replace(listening.settings, watch=Watch(str(watched), settle_s=0))
+    FolderWatch(settings, listening.spool, lambda: None).look(0.0)
+    assert not list(watched.iterdir()) and not listening.spool.waiting()
 
 
 @pytest.mark.parametrize(("called", "calling"), [("OTHER", CALLER), (OWN_TITLE, "STRANGER")])

@@ -13,6 +13,7 @@ import pytest
 from dicom_peers import PEER_TITLE, Archive, certificates, free_port, study, until
 from pydicom.uid import SecondaryCaptureImageStorage
 from pynetdicom.sop_class import ComprehensiveSRStorage
+from spooled import put
 
 from boneage.core.errors import ConfigError, DeliveryError
 from boneage.dicomnode import files
@@ -60,7 +61,7 @@ def queue(spool: Spool, count: int, destination: str = "pacs", folder: Path | No
         if folder is not None:
             capture = {"SOPClassUID": SecondaryCaptureImageStorage}
             content = study(folder, f"capture-{number}", **capture).read_bytes()
-        spool.take(key, [b"image"])
+        put(spool, key, b"image")
         _, status = spool.image(key)
         note = {"state": "assessed", "digest": ""}
         spool.publish(key, status, note, {f"{destination}/capture": content})

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from boneage.core.errors import ConfigError
-from boneage.dicomnode.checks import check, is_loopback
+from boneage.dicomnode.checks import check
 from boneage.dicomnode.settings import (
     Assess,
     Destination,
@@ -27,13 +27,25 @@ from boneage.dicomnode.settings import (
 
 PACS = Destination("pacs", ae_title="PACS", host="10.0.0.5", port=104)
 GOOD = NodeSettings(send=(PACS,))
-EXAMPLE = Path(__file__).parents[2] / "deploy" / "node.toml"
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "deploy" / "node.toml"
 
 
 def test_the_example_that_is_shipped_can_be_read() -> None:
     settings = read_settings(EXAMPLE)
     assert settings.send and settings.receive.accept_from and settings.retention_hours > 0
     check(settings)
+
+
+def test_the_unit_goes_on_when_one_process_has_no_memory() -> None:
+    assert "OOMPolicy=continue" in (ROOT / "deploy" / "boneage-dicom.service").read_text().splitlines()
+
+
+def test_both_how_tos_make_the_folder_of_secrets_for_its_owner_alone() -> None:
+    for name in ("dicom-node", "serve"):
+        lines = (ROOT / "docs" / "how-to" / f"{name}.md").read_text().splitlines()
+        made = [line for line in lines if line.startswith("install -d") and "/etc/boneage" in line]
+        assert made == ["install -d -o boneage -m 0700 /etc/boneage"], name
 
 
 def test_a_file_becomes_settings(tmp_path: Path) -> None:
@@ -158,18 +170,3 @@ def test_a_destination_is_written_short(text: str, host: str) -> None:
 def test_a_destination_written_otherwise_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="NAME=AET@HOST:PORT"):
         parse_destination(text)
-
-
-@pytest.mark.parametrize(
-    ("host", "true"),
-    [
-        ("127.0.0.1", True),
-        ("127.8.8.8", True),
-        ("::1", True),
-        ("localhost", True),
-        ("0.0.0.0", False),
-        ("", False),
-    ],
-)
-def test_loopback_is_known(host: str, true: bool) -> None:
-    assert is_loopback(host) is true

@@ -6,10 +6,12 @@ import os
 import re
 import threading
 import time
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
+from spooled import put
 
 from boneage.core.errors import ConfigError
 from boneage.dicomnode import files, upkeep
@@ -28,17 +30,17 @@ def spool(tmp_path: Path) -> Spool:
 
 
 def everything(spool: Spool) -> set[str]:
-    """Return all files of the spool, by their place."""
+    """Return all files of the spool, by their place, but those that outlive every image."""
     return {
         str(path.relative_to(spool.root))
         for path in spool.root.rglob("*")
-        if path.is_file() and path.name != "lock"
+        if path.is_file() and path.name != "lock" and path.parent != spool.arrived
     }
 
 
 def finish(spool: Spool, results: dict[str, bytes] | None = None, key: str = KEY, **note: Any) -> None:
     path, status = spool.image(key)
-    digest = files.hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = sha256(path.read_bytes()).hexdigest()
     spool.publish(key, status, {**OK, "digest": digest, **note}, results or {})
 
 
@@ -51,14 +53,36 @@ def test_names_come_from_a_digest() -> None:
     assert KEY.startswith(short(KEY)) and len(short(KEY)) == 10
 
 
-def test_only_its_owner_reads_it(spool: Spool) -> None:
-    spool.take(KEY, [b"image"])
+def modes(spool: Spool) -> dict[str, int]:
+    """Return the mode of every folder of the spool, itself among them."""
+    folders = [spool.root, *(path for path in spool.root.rglob("*") if path.is_dir())]
+    return {str(path.relative_to(spool.root)): path.stat().st_mode & 0o777 for path in folders}
+
+
+def test_only_its_owner_reads_it(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        spool = Spool(tmp_path / "deep" / "spool", ("pacs",))
+        spool.open()
+        put(spool, KEY, b"image")
+    finally:
+        os.umask(before)
     assert (spool.incoming / f"{KEY}.dcm").stat().st_mode & 0o777 == 0o600
-    assert spool.incoming.stat().st_mode & 0o777 == 0o700
+    found = modes(spool)
+    assert {".", "dead", "dead/images", "dead/pacs", "outbox", "outbox/pacs", "arrived"} <= set(found)
+    assert set(found.values()) == {0o700}
+
+
+def test_folders_that_an_earlier_version_left_open_are_closed(spool: Spool) -> None:
+    spool.close()
+    for folder in (spool.dead, spool.outbox, spool.outbox / "pacs"):
+        folder.chmod(0o755)
+    Spool(spool.root, ("pacs", "second")).open()
+    assert set(modes(spool).values()) == {0o700}
 
 
 def test_an_image_waits_until_its_results_are_in_the_outboxes(spool: Spool) -> None:
-    assert spool.take(KEY, [b"im", memoryview(b"age")])
+    assert put(spool, KEY, b"im", memoryview(b"age"))
     assert everything(spool) == {f"incoming/{KEY}.dcm"} and spool.waiting() == [KEY]
     assert (spool.incoming / f"{KEY}.dcm").read_bytes() == b"image"
     finish(spool, {"pacs/sr": b"report", "second/capture": b"page"})
@@ -69,34 +93,65 @@ def test_an_image_waits_until_its_results_are_in_the_outboxes(spool: Spool) -> N
 
 
 def test_the_same_bytes_are_not_assessed_twice(spool: Spool) -> None:
-    spool.take(KEY, [b"image"])
-    assert spool.take(KEY, [b"image"])  # not finished yet: it takes the place of the first
+    put(spool, KEY, b"image")
+    assert put(spool, KEY, b"image")  # not finished yet: it takes the place of the first
     finish(spool)
-    assert not spool.take(KEY, [b"image"])
+    assert not put(spool, KEY, b"image")
     assert everything(spool) == {f"done/{KEY}.json"}
 
 
 def test_other_bytes_or_another_bundle_are_assessed_anew(spool: Spool) -> None:
-    spool.take(KEY, [b"image"])
+    put(spool, KEY, b"image")
     finish(spool)
-    assert spool.take(KEY, [b"image, corrected"])
+    assert put(spool, KEY, b"image, corrected")
     finish(spool)
-    assert Spool(spool.root, (), "bundle 2").take(KEY, [b"image, corrected"])
+    assert put(Spool(spool.root, (), "bundle 2"), KEY, b"image, corrected")
 
 
 def test_an_image_that_comes_again_while_the_first_is_assessed_is_assessed_too(spool: Spool) -> None:
-    spool.take(KEY, [b"image"])
+    put(spool, KEY, b"image")
     _, status = spool.image(KEY)
-    spool.take(KEY, [b"image, corrected"])
+    put(spool, KEY, b"image, corrected")
     spool.publish(KEY, status, {**OK, "digest": "of the first"}, {})
     assert spool.waiting() == [KEY]
     assert (spool.incoming / f"{KEY}.dcm").read_bytes() == b"image, corrected"
 
 
+def test_a_data_set_keeps_the_time_of_its_first_arrival(spool: Spool) -> None:
+    put(spool, KEY, b"image")
+    (mark,) = spool.arrived.iterdir()
+    age(mark, 30.0)
+    first = mark.stat().st_mtime_ns
+    put(spool, KEY, b"image")
+    assert spool.image(KEY)[1].st_mtime_ns == first
+    finish(spool)
+    (spool.done / f"{KEY}.json").unlink()  # as retention does, and whoever wants it assessed again
+    put(spool, KEY, b"image")
+    assert spool.image(KEY)[1].st_mtime_ns == first
+    spool.bury_image(KEY, "the worker died")
+    assert upkeep.revive(spool) == 1
+    assert spool.image(KEY)[1].st_mtime_ns == first
+    put(spool, KEY, b"image, corrected")
+    assert spool.image(KEY)[1].st_mtime_ns > first
+
+
+def test_attempts_count_for_one_data_set_and_over_a_restart(spool: Spool) -> None:
+    put(spool, KEY, b"image")
+    status = spool.image(KEY)[1]
+    assert spool.attempts(KEY, status) == 0
+    spool.set_attempts(KEY, status, 1)
+    again = Spool(spool.root, ("pacs", "second"), "bundle 1")
+    assert again.attempts(KEY, again.image(KEY)[1]) == 1 and again.waiting() == [KEY]
+    age(spool.incoming / f"{KEY}.dcm", 1.0)  # another arrival: another data set
+    assert spool.attempts(KEY, spool.image(KEY)[1]) == 0
+    spool.set_attempts(KEY, status, 0)
+    assert everything(spool) == {f"incoming/{KEY}.dcm"}
+
+
 def test_images_wait_in_the_order_of_their_arrival(spool: Spool) -> None:
     keys = [key_of(str(number)) for number in range(5)]
     for number, key in enumerate(keys):
-        spool.take(key, [b"image"])
+        put(spool, key, b"image")
         age(spool.incoming / f"{key}.dcm", 5 - number)
     assert spool.waiting() == keys
 
@@ -121,7 +176,7 @@ def test_a_power_cut_at_any_rename_loses_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(files, "place", place)
         try:
-            spool.take(KEY, [b"image"])
+            put(spool, KEY, b"image")
             answered = True
             finish(spool, results)
         except Cut:
@@ -149,18 +204,18 @@ def test_a_write_that_fails_leaves_nothing(spool: Spool, monkeypatch: pytest.Mon
             raise OSError(28, "No space left on device")
         room.pop()
 
-    spool.take(KEY, [b"image"])
+    put(spool, KEY, b"image")
     with monkeypatch.context() as patch:
         patch.setattr(files.os, "fsync", fsync)
         with pytest.raises(OSError, match="No space"):
             finish(spool, {"pacs/sr": b"report", "pacs/capture": b"page"})
         with pytest.raises(OSError, match="No space"):
-            spool.take(key_of("other"), [b"image"])
+            put(spool, key_of("other"), b"image")
     assert everything(spool) == {f"incoming/{KEY}.dcm"}
 
 
 def test_what_was_delivered_is_deleted_and_noted(spool: Spool) -> None:
-    spool.take(KEY, [b"image"])
+    put(spool, KEY, b"image")
     finish(spool, {"pacs/sr": b"report", "pacs/capture": b"page"})
     first, second = spool.due("pacs", time.time())
     spool.delivered(first)
@@ -171,7 +226,7 @@ def test_what_was_delivered_is_deleted_and_noted(spool: Spool) -> None:
 
 
 def letter(spool: Spool) -> Letter:
-    spool.take(KEY, [b"image"])
+    put(spool, KEY, b"image")
     finish(spool, {"pacs/sr": b"report"})
     (one,) = spool.due("pacs", time.time())
     return one
@@ -201,12 +256,12 @@ def test_a_dead_letter_says_why_and_can_be_put_back(spool: Spool) -> None:
 
 
 def test_a_dead_image_can_be_put_back_unless_it_came_again(spool: Spool) -> None:
-    spool.take(KEY, [b"image"])
+    put(spool, KEY, b"image")
     spool.bury_image(KEY, "the worker died")
     assert spool.waiting() == [] and spool.knows(KEY)
     assert upkeep.revive(spool) == 1 and spool.waiting() == [KEY]
     spool.bury_image(KEY, "the worker died")
-    spool.take(KEY, [b"image, corrected"])
+    put(spool, KEY, b"image, corrected")
     assert upkeep.revive(spool) == 0
     assert (spool.incoming / f"{KEY}.dcm").read_bytes() == b"image, corrected"
     assert not list((spool.dead / "images").iterdir())
@@ -214,7 +269,7 @@ def test_a_dead_image_can_be_put_back_unless_it_came_again(spool: Spool) -> None
 
 def test_a_dead_letter_gives_way_to_the_same_result_made_anew(spool: Spool) -> None:
     spool.bury(letter(spool), "refused")
-    spool.take(KEY, [b"image, corrected"])
+    put(spool, KEY, b"image, corrected")
     finish(spool, {"pacs/sr": b"report, corrected"})
     assert not list((spool.dead / "pacs").iterdir())
     assert (spool.outbox / "pacs" / f"{KEY}.sr.dcm").read_bytes() == b"report, corrected"
@@ -253,7 +308,7 @@ def test_two_nodes_do_not_share_a_spool(spool: Spool) -> None:
 
 def test_counts_say_what_lies_where(spool: Spool) -> None:
     spool.bury(letter(spool), "refused")
-    spool.take(key_of("2"), [b"image"])
+    put(spool, key_of("2"), b"image")
     spool.remember(key_of("3"), {"state": "refused"})
     found = upkeep.counts(spool)
     assert found == {
@@ -273,16 +328,16 @@ def test_no_spool_is_no_empty_spool(tmp_path: Path, ask: Any) -> None:
 
 
 def test_a_note_cut_short_is_no_note(spool: Spool) -> None:
-    spool.take(KEY, [b"image"])
+    put(spool, KEY, b"image")
     finish(spool)
     (spool.done / f"{KEY}.json").write_text('{"digest": "')
-    assert spool.take(KEY, [b"image"])
+    assert put(spool, KEY, b"image")
 
 
 def test_many_threads_take_the_same_image_and_one_is_kept(spool: Spool) -> None:
     def take() -> None:
         for _ in range(20):
-            spool.take(KEY, [b"image"])
+            put(spool, KEY, b"image")
 
     threads = [threading.Thread(target=take) for _ in range(8)]
     for one in threads:

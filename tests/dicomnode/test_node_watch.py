@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dicom_peers import study
 
+from boneage.dicomnode.objects import digest_of
 from boneage.dicomnode.settings import NodeSettings, Receive, Watch
 from boneage.dicomnode.spool import Spool
 from boneage.dicomnode.watch import FolderWatch
@@ -136,7 +136,7 @@ def test_a_repetition_is_removed_and_not_taken_again(watching: Watching) -> None
     watching.look(0, 6)
     key = watching.spool.waiting()[0]
     path, status = watching.spool.image(key)
-    note = {"state": "assessed", "digest": sha256(path.read_bytes()).hexdigest()}
+    note = {"state": "assessed", "digest": digest_of(path.read_bytes())}
     watching.spool.publish(key, status, note, {})
     watching.put()
     assert watching.look(0, 6) == 0 and not watching.left() and len(watching.arrived) == 1

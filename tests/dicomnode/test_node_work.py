@@ -8,15 +8,20 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dicom_peers import study
+from pydicom import dcmread
+from spooled import put
 
-from boneage.dicomnode import files, work
+from boneage.core.errors import BundleError, ConfigError, DeliveryError, NotAHand, RuntimeUnavailable
+from boneage.dicomnode import files, objects, work
 from boneage.dicomnode.settings import Assess, Destination
 from boneage.dicomnode.spool import Spool, key_of
-from boneage.dicomnode.work import ASSESSED, REFUSED, Assessing, Claims, Outcome, Task
+from boneage.dicomnode.work import ASSESSED, REFUSED, UNABLE, Assessing, Claims, Outcome, Task
 
 KEY = key_of("1.2.3")
 SEND = (
@@ -48,6 +53,11 @@ def pretend(task: Task) -> Outcome:
         time.sleep(60)
     if content == b"raise":
         raise ValueError("the patient's name is Secret")
+    if content == b"unable once":
+        mark = task.path.parent.with_name("unable")
+        if not mark.exists():
+            mark.touch()
+            return Outcome(UNABLE, "digest", "runtime_unavailable", "highdicom is not installed")
     if content == b"refuse":
         return Outcome(REFUSED, "digest", "not_a_hand", "no hand was found")
     return Outcome(ASSESSED, "digest", results={form: form.encode() + b" " + content for form in task.forms})
@@ -63,15 +73,28 @@ class Bench:
         self.spool = Spool(folder / "spool", [one.name for one in SEND])
         self.spool.open()
         self.finished: list[None] = []
-        claims = Claims(self.spool)
-        self.assessing = Assessing(
-            Assess(timeout_s=2.0), self.spool, claims, SEND, lambda: self.finished.append(None)
+        self.assessing = self._assessing()
+
+    def _assessing(self) -> Assessing:
+        return Assessing(
+            Assess(timeout_s=2.0), self.spool, Claims(self.spool), SEND, lambda: self.finished.append(None)
         )
+
+    def restart(self) -> None:
+        """Forget all but the disk."""
+        self.spool.close()
+        self.spool = Spool(self.spool.root, self.spool.destinations)
+        self.spool.open()
+        self.assessing = self._assessing()
 
     def work_through(self, *contents: bytes) -> None:
         """Take images and assess until none waits."""
         for number, content in enumerate(contents):
-            self.spool.take(KEY if number == 0 else key_of(str(number)), [content])
+            put(self.spool, KEY if number == 0 else key_of(str(number)), content)
+        self.work_through_what_waits()
+
+    def work_through_what_waits(self) -> None:
+        """Assess until none waits."""
         stop = threading.Event()
         running = threading.Thread(target=self.assessing.run, args=(stop,))
         running.start()
@@ -131,11 +154,130 @@ def test_a_worker_that_died_once_is_given_another_try(bench: Bench) -> None:
 
 
 def test_an_image_is_no_victim_of_a_stop(bench: Bench) -> None:
-    bench.spool.take(KEY, [b"die"])
+    put(bench.spool, KEY, b"die")
     stop = threading.Event()
     stop.set()
     bench.assessing._assess(KEY, stop)
-    assert bench.spool.waiting() == [KEY]
+    assert bench.spool.waiting() == [KEY] and bench.spool.attempts(KEY, bench.spool.image(KEY)[1]) == 0
+
+
+class Killed(BaseException):
+    """The node is gone, with all that it had in memory."""
+
+
+def test_an_image_that_ends_the_whole_node_is_put_aside_at_the_start_after_the_second_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends_the_node(_task: Task) -> Outcome:
+        raise Killed
+
+    put(bench.spool, KEY, b"kill")
+    for _ in range(2):
+        monkeypatch.setattr(bench.assessing, "_worker", ends_the_node)
+        with pytest.raises(Killed):
+            bench.assessing._assess(KEY, threading.Event())
+        assert bench.spool.waiting() == [KEY]
+        bench.restart()
+    bench.work_through_what_waits()
+    dead = bench.spool.dead / "images" / f"{KEY}.dcm"
+    assert dead.read_bytes() == b"kill" and not list(bench.spool.incoming.iterdir())
+    assert "the node itself ended" in files.read_json(dead.with_suffix(".json"))["reason"]
+
+
+def test_an_image_during_which_the_node_was_killed_once_is_assessed_and_leaves_no_count(bench: Bench) -> None:
+    put(bench.spool, KEY, b"hand")
+    bench.spool.set_attempts(KEY, bench.spool.image(KEY)[1], 1)
+    bench.work_through_what_waits()
+    assert note(bench)["state"] == ASSESSED and not list(bench.spool.incoming.iterdir())
+
+
+def test_what_the_node_lacks_is_no_refusal_of_the_image(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR, "boneage.dicomnode"):
+        bench.work_through(b"unable once")
+    assert "highdicom is not installed" in caplog.text and "it waits" in caplog.text
+    assert note(bench)["state"] == ASSESSED and not list(bench.spool.dead.rglob("*.dcm"))
+
+
+def test_a_worker_that_cannot_start_costs_the_image_no_attempt(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot_start(_task: Task) -> Outcome:
+        raise BundleError("the bundle is gone")
+
+    put(bench.spool, KEY, b"hand")
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.assessing, "_worker", cannot_start)
+        for _ in range(3):
+            with pytest.raises(BundleError):
+                bench.assessing._assess(KEY, threading.Event())
+    bench.work_through_what_waits()
+    assert note(bench)["state"] == ASSESSED
+
+
+class Says:
+    """Stands in for an assessor, and raises what it is told."""
+
+    class bundle:  # noqa: N801 - an attribute of the assessor
+        name = "standard 1"
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self._error = error
+
+    def assess(self, _radiograph: Any) -> Any:
+        if self._error is not None:
+            raise self._error
+
+
+@pytest.fixture
+def rendered(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return the identifiers of what is rendered, which is nothing else."""
+    made: list[Any] = []
+
+    def render(*_: Any, instance: Any) -> bytes:
+        made.append(instance)
+        return b"result"
+
+    monkeypatch.setattr("boneage.imaging.read.read_bytes", lambda content: content)
+    monkeypatch.setattr("boneage.reporting.forms.render", render)
+    return made
+
+
+@pytest.mark.usefixtures("rendered")
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (NotAHand("no hand"), REFUSED),
+        (DeliveryError("the header lacks a study"), REFUSED),
+        (RuntimeUnavailable("highdicom is not installed"), UNABLE),
+        (BundleError("a file of the bundle is gone"), UNABLE),
+        (ConfigError("wrong"), UNABLE),
+    ],
+    ids=lambda one: getattr(one, "code", one),
+)
+def test_only_what_lies_in_the_image_refuses_it(tmp_path: Path, error: Any, state: str) -> None:
+    path = study(tmp_path, "hand")
+    outcome = work.assess(Says(error), Task(path, ("sr",)))  # type: ignore[arg-type]
+    assert (outcome.state, outcome.code, outcome.message) == (state, error.code, str(error))
+    assert outcome.digest == objects.digest_of(path.read_bytes()) and not outcome.results
+
+
+def test_a_corrected_image_has_a_result_of_its_own_and_the_same_image_has_the_same(
+    tmp_path: Path, rendered: list[Any]
+) -> None:
+    path = study(tmp_path, "hand", PatientSex="F")
+    girl = path.read_bytes()
+    boy = study(tmp_path, "hand", PatientSex="M").read_bytes()
+    uids = {dcmread(BytesIO(content)).SOPInstanceUID for content in (girl, boy)}
+    assert len(uids) == 1
+    for content in (girl, b"\1" * 128 + girl[128:], boy):
+        path.write_bytes(content)
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+        assert work.assess(Says(), Task(path, ("sr",))).state == ASSESSED  # type: ignore[arg-type]
+    first, again, corrected = rendered
+    assert first == again and first.made_at.timestamp() == 1_700_000_000
+    assert corrected.sop_uid != first.sop_uid and corrected.series_uid != first.series_uid
 
 
 def test_a_full_disk_lets_images_wait(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +299,7 @@ def test_claims_give_each_image_to_one(tmp_path: Path) -> None:
     spool.open()
     claims = Claims(spool)
     for number in range(3):
-        spool.take(key_of(str(number)), [b"image"])
+        put(spool, key_of(str(number)), b"image")
     first, second, third = claims.take(), claims.take(), claims.take()
     assert len({first, second, third}) == 3 and claims.take() is None
     claims.give_back(str(second))

@@ -1,4 +1,4 @@
-"""For schemathesis: real images among the noise, and ids of real jobs, so that it gets past the first door."""
+"""For schemathesis: images among the noise, and ids of real jobs, so that it gets past the first door."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import schemathesis
 from schemathesis import GenerationMode
 from schemathesis.generation.meta import TestPhase
-from service_fakes import JOBS, picture
+from service_fakes import JOBS
+from worker_fakes import picture
 
 JOB = os.environ.get("BONEAGE_KNOWN_JOB", "")
 _IMAGE = picture()

@@ -1,4 +1,4 @@
-"""A service whose workers cost nothing: what a picture says after its last pixel is what happens to it."""
+"""A service whose workers cost nothing, in this process or in one of its own."""
 
 from __future__ import annotations
 
@@ -10,47 +10,25 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import boneage_fakes
-import cv2
 import httpx
-import numpy as np
-from boneage.core.errors import NotAHand, SexRequired
-from boneage.core.types import Sex
-from boneage.reporting import stored
-from boneage.reporting.tabular import Failure
+from starlette.testclient import TestClient
+from worker_fakes import FakeAssess, FakeReports, picture
+
 from boneage.service import server as server_module
 from boneage.service.app import create_app
 from boneage.service.server import Server
 from boneage.service.settings import ServiceSettings
-from boneage.service.work import Assess, Assessed, Picture, Render, View
-from starlette.testclient import TestClient
 
 FAKES = Path(__file__).parent
 HOME = "http://127.0.0.1"
 JOBS = "/api/v1/jobs"
-LARGE = 16 << 20
-"""Bytes of the viewer's picture where `large` is wished."""
-
-_WISH = re.compile(rb"wish=([a-z]+)([0-9.]*);(.*?);", re.DOTALL)
-
-
-def picture(wish: str = "age", number: float | None = None, mark: str = "") -> bytes:
-    """Return a whole PNG file of 400 x 300 with a wish behind its end.
-
-    Wishes: age (the bone age in months), slow (seconds it takes), kill (the worker dies), once (it dies the
-    first time), hang, foot (no hand), bug (an unforeseen error). `mark` makes the file one of its own.
-    """
-    pixels = np.zeros((400, 300), np.uint8)
-    cv2.ellipse(pixels, (150, 210), (90, 160), 0, 0, 360, 190, -1)
-    said = f"wish={wish}{'' if number is None else f'{number:g}'};{mark};"
-    return cv2.imencode(".png", pixels)[1].tobytes() + said.encode()
 
 
 @dataclass(frozen=True)
@@ -60,95 +38,6 @@ class Hand:
     content: bytes
     pixels: Any
     sex: str
-
-
-@dataclass(frozen=True)
-class FakeAssess:
-    """Stands in for `work.AssessImages`, with the same arguments; notes each task beside the bundle."""
-
-    bundle: str = ""
-    runtime: str = ""
-    threads: int = 1
-    neighbours: bool = False
-
-    def __call__(self) -> Callable[[Assess], Assessed | Failure]:
-        """Return what does a task."""
-        notes = os.environ.get("BONEAGE_FAKE_NOTES", "")
-
-        def work(task: Assess) -> Assessed | Failure:
-            wish, number, mark = wish_of(task.content)
-            first = note(Path(notes), f"{mark or wish}") if notes else True
-            return granted(wish, number, first, task)
-
-        return work
-
-
-def wish_of(content: bytes) -> tuple[str, float, str]:
-    """Return the wish, its number and the mark of a picture."""
-    found = _WISH.search(content)
-    if found is None:
-        return "age", 124.25, ""
-    wish, number, mark = (part.decode() for part in found.groups())
-    return wish, float(number or 124.25), mark
-
-
-def note(path: Path, text: str) -> bool:
-    """Append a line to a file; return whether it is the first of its kind."""
-    first = not path.exists() or text not in path.read_text().splitlines()
-    with path.open("a") as file:
-        file.write(f"{text}\n")
-    return first
-
-
-def granted(wish: str, number: float, first: bool, task: Assess) -> Assessed | Failure:
-    """Do what a picture wishes."""
-    if wish == "kill" or (wish == "once" and first):
-        os.kill(os.getpid(), signal.SIGKILL)
-    if wish == "hang":
-        time.sleep(600)
-    if wish == "slow":
-        time.sleep(number)
-    if wish == "bug":
-        raise ValueError("a text that names Lovelace^Ada")
-    if wish == "foot":
-        return Failure.of("", NotAHand("expected one hand, found none: send a radiograph of one hand"))
-    said = task.patient.get("sex")
-    if said is None:
-        return Failure.of("", SexRequired("the sex is needed: give female or male"))
-    age = number if wish == "age" else 124.25
-    months = task.patient.get("age_months")
-    made = boneage_fakes.graded_assessment("", Sex.parse(said), (), months, bone_age_months=age)
-    summary = {
-        "sex": said,
-        "bone_age_months": age,
-        "chronological_age_months": months,
-        "sd_score": None if months is None else 0.5,
-    }
-    return Assessed(stored.dumps(made), summary)
-
-
-@dataclass(frozen=True)
-class FakeReports:
-    """Stands in for `work.MakeReports`; a report says which form it is, and whose job."""
-
-    def __call__(self) -> Callable[[Render | View], bytes | Picture | Failure]:
-        """Return what does a task."""
-
-        def work(task: Render | View) -> bytes | Picture | Failure:
-            wish, number, mark = wish_of(task.content)
-            if isinstance(task, View) and wish == "large":
-                return Picture(bytes(LARGE), LARGE // 2, 1, 1.0, (10, 60000))
-            if isinstance(task, View):
-                return Picture(b"\1\2" * 6, 3, 2, 1.5, (10, 60000))
-            if wish == "report" and number == 1:
-                os.kill(os.getpid(), signal.SIGKILL)
-            if wish == "report" and number == 2:
-                time.sleep(600)
-            while wish == "gate" and not Path(mark).exists():
-                time.sleep(0.02)
-            return f"{task.form} {task.release} {task.job} {dict(task.grades)}".encode()
-
-        return work
 
 
 @contextmanager
@@ -175,7 +64,7 @@ def client_of(
 
 
 def send(client: Any, content: bytes | None = None, **said: Any) -> httpx.Response:
-    """Send a picture as a job; `wait`, `key`, `name` and `kind` go where they belong, the rest is the form."""
+    """Send a picture as a job; `wait`, `key`, `name`, `kind` go where they belong, the rest is the form."""
     wait, key = said.pop("wait", 0), said.pop("key", None)
     name, kind = said.pop("name", "hand.png"), said.pop("kind", "image/png")
     form = {"sex": "female", **said}
@@ -235,11 +124,20 @@ class Served:
         self.stderr = data.parent / f"{data.name}-stderr-{self.port}.txt"
         self.notes = data.parent / f"{data.name}-notes.txt"
         config = data.parent / f"{data.name}-{self.port}.toml"
-        lines = [f"{name} = {_toml(value)}" for name, value in (settings or {}).items()]
         # The name stays when the port changes, as a server's does that starts again.
-        config.write_text("\n".join([*lines, f'data = "{data}"', 'server = "tested"']) + "\n")
+        told = {"data": str(data), "server": "tested", **(settings or {})}
+        config.write_text("".join(f"{name} = {_toml(value)}\n" for name, value in told.items()))
         program = _START if fake else "from boneage.cli.main import main\nmain()\n"
-        command = [sys.executable, "-c", f"{first}\n{program}", "serve", "--config", config, "--port", self.port]
+        command = [
+            sys.executable,
+            "-c",
+            f"{first}\n{program}",
+            "serve",
+            "--config",
+            config,
+            "--port",
+            self.port,
+        ]
         environment = {
             **{name: value for name, value in os.environ.items() if name != "BONEAGE_TOKEN"},
             "PYTHONPATH": str(FAKES),
@@ -255,7 +153,7 @@ class Served:
                 env=environment,
             )
         token = data / "token"
-        self.client = httpx.Client(base_url=self.base, timeout=60)
+        self.client = client_at(self.base)
         self._wait_until_ready()
         if token.exists():
             self.client.headers["Authorization"] = f"Bearer {token.read_text().strip()}"
@@ -309,6 +207,15 @@ class Served:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.kill()
+
+
+def client_at(base: str, timeout_s: float = 60) -> httpx.Client:
+    """Return a client that keeps no connection, which a server may be closing as it is used again.
+
+    It loads no certificates, which takes long and loopback needs not.
+    """
+    alone = httpx.Limits(max_keepalive_connections=0)
+    return httpx.Client(base_url=base, timeout=timeout_s, verify=False, trust_env=False, limits=alone)
 
 
 def free_port() -> int:

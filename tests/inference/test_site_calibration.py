@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from boneage.core.errors import BundleError, ChecksumMismatch, ConfigError
 from boneage.core.types import Sex
 from boneage.data.manifest import Row
+from boneage.data.synthetic import draw_hand
 from boneage.inference.assemble import extend
+from boneage.inference.assess import Assessor
 from boneage.inference.bundle import MANIFEST, SHIPPED, Bundle, checksum, write_bundle
 from boneage.inference.conclude import conclude
 from boneage.inference.site import JOINED, SITE, SexCorrection, Shrunk, correction_of
@@ -526,3 +528,22 @@ def test_a_bundle_of_one_method_is_calibrated_too(parent: Bundle, tmp_path: Path
     assert found.age_months == pytest.approx(106.0, abs=2.0)
     assert compare(readings, readings)["male"]["mae_change_months"]["estimate"] == 0
     assert asdict(fit.correction[Sex.MALE])["images"] == 200
+
+
+def test_the_shipped_bundle_is_corrected_named_and_given_back(tmp_path: Path) -> None:
+    hand = draw_hand(120.0, Sex.MALE).radiograph
+    shipped = Bundle.load()
+    fit = fit_site(simulated(), shipped.manifest)
+    made = write_calibrated(shipped, site_record(shipped, fit, SAID), tmp_path / "site", "1.4.0-clinic")
+    back = roll_back(made, tmp_path / "back")
+    plain, corrected, again = (
+        Assessor(bundle, threads=1).assess(hand, sex=Sex.MALE) for bundle in (shipped, made, back)
+    )
+    assert checksum(back.path / MANIFEST) == checksum(SHIPPED / MANIFEST)
+    assert (again.bone_age_months, again.interval_months) == (plain.bone_age_months, plain.interval_months)
+    assert SITE not in plain.provenance and again.provenance == plain.provenance
+    told = corrected.provenance[SITE]
+    assert told["before_months"] == plain.bone_age_months and told["parent"] == shipped.name
+    assert corrected.provenance["bundle"] == "standard 1.4.0-clinic" == made.name
+    assert corrected.bone_age_months == pytest.approx(plain.bone_age_months + 6, abs=2.5)
+    assert corrected.ages == plain.ages

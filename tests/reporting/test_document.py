@@ -201,3 +201,19 @@ def test_png_and_jpeg_decode_to_the_picture() -> None:
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_a_flat_image_can_be_drawn_on(value: float) -> None:
     assert overlay.outline(np.full((60, 40), value, np.float32), assessment().hand).any()
+
+
+def test_the_picture_of_grades_shows_what_a_reader_changed() -> None:
+    made = graded_assessment()
+    image = IMAGE
+    plain = document.html([made], [image], [None])
+    read = document.html(
+        [read_over(made, {"rus_chn": {"radius": 14}, "tw3": {"ulna": "H"}})], [image], [None]
+    )
+    said = "\u2192 the network's grade to the reader's; more changes: see the tables."
+    assert said in parsed(read).text and said not in parsed(plain).text
+
+    def picture(page: str) -> str:
+        return re.findall(r'alt="Radiograph with the graded regions" src="([^"]+)"', page)[0]
+
+    assert picture(read) != picture(plain)

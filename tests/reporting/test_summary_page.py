@@ -21,6 +21,7 @@ from radius_fakes import found_subgrade
 from boneage.core.types import Assessment, Notice, Sex
 from boneage.inference.growth import Measurements
 from boneage.inference.reading import read_over
+from boneage.reporting import letters, overlay
 from boneage.reporting.summary_page import Book, page_pixels, shortened, summary_figure
 from boneage.standards.names import RUS
 
@@ -248,3 +249,104 @@ def test_the_same_answer_is_the_same_picture_and_the_same_pdf() -> None:
 @pytest.mark.parametrize(("name", "shown"), [("a.png", "a.png"), ("b" * 20 + "end.png", "...end.png")])
 def test_a_long_name_keeps_its_end(name: str, shown: str) -> None:
     assert shortened(name, 10) == shown
+
+
+CHINESE = "\u65e5\u672c \u533b\u9662.png"
+
+
+@pytest.fixture
+def no_fonts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without any font of Chinese letters."""
+    monkeypatch.setattr(letters, "FALLBACKS", ())
+
+
+@pytest.fixture
+def chinese_font() -> str:
+    """The font that this machine has for Chinese letters."""
+    found = letters.families("\u533b\u9662")
+    if len(found) == 1:
+        pytest.skip("no font with Chinese letters is installed")
+    return found[1]
+
+
+@pytest.mark.filterwarnings("error:Glyph")
+def test_a_chinese_name_is_drawn_with_an_installed_font(chinese_font: str) -> None:
+    page = summary_figure(CASES["plain"](), IMAGE, CHINESE)
+    (name,) = (text for text in page.texts if text.get_text() == CHINESE)
+    assert name.get_fontfamily() == ["DejaVu Sans", chinese_font]
+    others = {tuple(text.get_fontfamily()) for text in page.texts if text is not name}
+    assert others == {("sans-serif",)}
+    FigureCanvasAgg(page).draw()
+    book = Book()
+    book.add(page)
+    assert book.content().startswith(b"%PDF-")
+
+
+@pytest.mark.usefixtures("chinese_font")
+@pytest.mark.parametrize("name", ["\u533b" * 300, "\u533b\u9662 a" * 40])
+def test_a_long_chinese_name_and_warning_fit(name: str) -> None:
+    page = summary_figure(assessment(warnings=(Notice("x", name),)), IMAGE, name)
+    FigureCanvasAgg(page).draw()
+    for text, box in shown(page):
+        assert box.x0 >= 0 and box.x1 <= page.bbox.x1, text
+
+
+@pytest.mark.usefixtures("no_fonts")
+@pytest.mark.filterwarnings("error:Glyph")
+def test_without_such_a_font_the_page_says_what_is_left_out() -> None:
+    page = summary_figure(assessment(warnings=(Notice("x", "of \u533b"),)), IMAGE, CHINESE)
+    said = [text.get_text() for text in page.texts]
+    assert "[2 letters without a font] [2 letters without a font].png" in said
+    assert "Warning: of [1 letter without a font]" in said
+    FigureCanvasAgg(page).draw()
+
+
+def test_no_font_is_looked_for_where_the_letters_are_latin(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    kept = letters._charmap
+    monkeypatch.setattr(letters, "_charmap", lambda name: asked.append(name) or kept(name))
+    page = summary_figure(CASES["read"](), IMAGE, "J\u00fcrgen.png")
+    assert set(asked) == {"DejaVu Sans"}
+    assert {tuple(text.get_fontfamily()) for text in page.texts} == {("sans-serif",)}
+
+
+def caption(answer: Assessment) -> str:
+    page = summary_figure(answer, IMAGE)
+    return next(axes.get_xlabel() for axes in page.axes if axes.images)
+
+
+def test_the_picture_says_which_grades_a_reader_gave() -> None:
+    made = with_everything(warnings=())
+    assert "reader" not in caption(made)
+    arrow = "\u2192 the network's grade to the reader's"
+    cases = {
+        f"{arrow}.": {"rus_chn": {"radius": 14}, "chn": {"capitate": 7}},
+        f"{arrow}; more changes: see the tables.": READ,
+        "A reader changed other grades: see the tables.": {"tw3": {"ulna": "H"}},
+    }
+    for said, grades in cases.items():
+        assert caption(read_over(made, grades)).endswith(f"? was not graded.\n{said}")
+
+
+def test_a_changed_grade_is_drawn_into_the_picture() -> None:
+    made = with_everything(warnings=())
+    read = read_over(made, READ)
+    labels = overlay.labels(read.regions, (600, 400), read.reading)
+    changed = {label.text for label in labels if label.colour == overlay.CHANGED_COLOUR}
+    assert changed == {"radius 6\u219214", "pp3 6\u219212", "capitate 6\u21927"}
+    partly = read_over(graded_assessment(missing=("radius",)), {"rus_chn": {"radius": 9}})
+    texts = [label.text for label in overlay.labels(partly.regions, (600, 400), partly.reading)]
+    assert "radius ?\u21929" in texts
+
+
+def test_an_arrow_stays_in_its_label() -> None:
+    picture = np.zeros((300, 500, 3), np.uint8)
+    (label,) = overlay.labels(
+        read_over(graded_assessment(), {"rus_chn": {"radius": 14}}).regions[:1],
+        picture.shape[:2],
+        read_over(graded_assessment(), {"rus_chn": {"radius": 14}}).reading,
+    )
+    label = replace(label, box_px=(100, 100, 100 + label.box_px[2] - label.box_px[0], 130))
+    overlay._write(picture, label)
+    _, columns = np.nonzero(picture.any(axis=2))
+    assert columns.min() >= 100 and label.box_px[2] - 12 < columns.max() < label.box_px[2]

@@ -1,8 +1,9 @@
-"""Makes the stand-ins of tests/fakes importable, in worker processes too; a real PostgreSQL where there is one."""
+"""Makes the stand-ins of tests/fakes importable, in worker processes too; a real PostgreSQL where it is."""
 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import sqlalchemy
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "fakes"))
 
@@ -30,7 +32,7 @@ def _no_token_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """SQLAlchemy's URL of a PostgreSQL server that lives as long as the tests; it listens on a socket file."""
+    """SQLAlchemy's URL of a PostgreSQL server that lives as long as the tests, on a socket file."""
     pytest.importorskip("psycopg", reason="no PostgreSQL driver: pip install 'psycopg[binary]'")
     places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     found = shutil.which("initdb", path=os.pathsep.join([*map(str, places), os.environ.get("PATH", "")]))
@@ -54,6 +56,19 @@ def postgres() -> Iterator[str]:
             subprocess.run([*control, "-m", "immediate", "stop"], check=False, capture_output=True, cwd="/")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def database(postgres: str) -> Iterator[str]:
+    """SQLAlchemy's URL of a PostgreSQL database of the test's own."""
+    server = sqlalchemy.create_engine(postgres, isolation_level="AUTOCOMMIT")
+    name = f"jobs_{secrets.token_hex(4)}"
+    with server.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    yield server.url.set(database=name).render_as_string(hide_password=False)
+    with server.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    server.dispose()
 
 
 def _as_unprivileged_user() -> list[str]:
@@ -92,9 +107,7 @@ def served(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     """Start servers in processes of their own; whatever the test leaves is ended."""
     running: list[Served] = []
 
-    def start(
-        data: Path | None = None, *, fake: bool = True, first: str = "", **settings: object
-    ) -> Served:
+    def start(data: Path | None = None, *, fake: bool = True, first: str = "", **settings: object) -> Served:
         running.append(Served(data or tmp_path / "data", fake=fake, first=first, settings=settings))
         return running[-1]
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from service_fakes import JOBS, client_of, ended, picture, send
+from service_fakes import JOBS, client_of, ended, send
 from starlette.testclient import TestClient
+from worker_fakes import picture
 
 from boneage.core.errors import ConfigError
 from boneage.service.settings import ServiceSettings, the_token
@@ -84,7 +85,8 @@ def test_the_files_token_counts_before_the_environments_before_the_kept_one(
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\n", b"short", b"with a blank in it, so", b"\xff\xfe\x00\x01" * 9, "ümläut".encode() * 5]
+    "content",
+    [b"", b"\n", b"short", b"with a blank in it, so", b"\xff\xfe\x00\x01" * 9, "ümläut".encode() * 5],
 )
 def test_a_token_that_is_none_is_refused_and_not_repeated(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "mine"
@@ -161,7 +163,14 @@ def test_what_tells_nothing_needs_no_token(guarded: TestClient, path: str) -> No
 
 @pytest.mark.parametrize(
     "path",
-    ["//api/v1/info", "/./api/v1/info", "/static/../api/v1/info", "/%61pi/v1/info", "/API/v1/info", "/api%2fv1/info"],
+    [
+        "//api/v1/info",
+        "/./api/v1/info",
+        "/static/../api/v1/info",
+        "/%61pi/v1/info",
+        "/API/v1/info",
+        "/api%2fv1/info",
+    ],
 )
 def test_no_spelling_of_a_path_goes_round_the_token(guarded: TestClient, path: str) -> None:
     bare = TestClient(guarded.app, "http://reading-room", raise_server_exceptions=False)

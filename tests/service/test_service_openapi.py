@@ -26,10 +26,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 def tried(server: Served, folder: Path, phases: str, without: str, **environment: str) -> str:
     """Run schemathesis; return its summary, or fail with what it found."""
+    # One worker: several threads that parse at once fall over a fault of Python 3.11 (AST recursion depth).
+    program = str(Path(sys.executable).with_name("schemathesis"))
     command = [
-        str(Path(sys.executable).with_name("schemathesis")), "--no-color", "run", f"{server.base}/openapi.json",
-        "--phases", phases, "--exclude-checks", without, "--max-examples", "15", "--seed", "7",
-        "--continue-on-failure", "--no-shrink", "--workers", "2", "--generation-database", "none",
+        program, "--no-color", "run", f"{server.base}/openapi.json", "--phases", phases,
+        "--exclude-checks", without, "--max-examples", "8", "--seed", "7",
+        "--continue-on-failure", "--no-shrink", "--generation-database", "none",
     ]  # fmt: skip
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=300, cwd=folder, check=False,
@@ -59,7 +61,12 @@ def test_with_real_images_and_jobs_every_answer_is_as_described(server: Served, 
         "BONEAGE_KNOWN_JOB": ended(server.client)["id"],
     }
     without = f"{TOO_STRICT},negative_data_rejection"
-    assert cases(tried(server, tmp_path, "fuzzing,stateful", without, **known)) > 150
+    assert cases(tried(server, tmp_path, "fuzzing,stateful", without, **known)) > 80
     figures = server.client.get("/metrics").text
-    for status, route in (("202", ""), ("200", "/{job}"), ("200", "/{job}/pixels"), ("200", "/{job}/results/{form}")):
+    for status, route in (
+        ("202", ""),
+        ("200", "/{job}"),
+        ("200", "/{job}/pixels"),
+        ("200", "/{job}/results/{form}"),
+    ):
         assert f'route="/api/v1/jobs{route}",status="{status}"' in figures, (status, route)

@@ -15,7 +15,8 @@ from typing import Any
 
 import httpx
 import pytest
-from service_fakes import JOBS, Served, ended, picture, send, until_ended
+from service_fakes import JOBS, Served, client_at, ended, send, until_ended
+from worker_fakes import picture
 
 Start = Callable[..., Served]
 
@@ -88,11 +89,12 @@ def test_a_worker_that_hangs_is_given_up(served: Start) -> None:
 
 def test_a_killed_server_goes_on_where_it_was(served: Start) -> None:
     server = served()
-    jobs = [send(server.client, picture("slow", 0.5, mark=f"m{at}"), key=f"k{at}").json()["id"] for at in range(4)]
+    images = [picture("slow", 0.5, mark=f"m{at}") for at in range(4)]
+    jobs = [send(server.client, image, key=f"k{at}").json()["id"] for at, image in enumerate(images)]
     until(lambda: tried(server)["m1"])
     server.kill()
     again = served(server.data)
-    repeated = send(again.client, picture("slow", 0.5, mark="m3"), key="k3")
+    repeated = send(again.client, images[3], key="k3")
     assert repeated.status_code == 200 and repeated.json()["id"] == jobs[3]
     found = until_ended(again.client, jobs)
     assert {job["state"] for job in found.values()} == {"done"}
@@ -112,7 +114,7 @@ def test_killed_at_random_moments_every_accepted_job_ends_once(served: Start) ->
         image, key = picture("slow", 0.02, mark=f"m{at}"), f"key {at}"
         while not done.is_set():
             try:
-                with httpx.Client(base_url=current[0].base, timeout=10) as client:
+                with client_at(current[0].base, 10) as client:
                     answer = send(client, image, key=key, label=str(at))
             except httpx.TransportError:
                 time.sleep(0.02)
@@ -121,7 +123,7 @@ def test_killed_at_random_moments_every_accepted_job_ends_once(served: Start) ->
             accepted.setdefault(key, set()).add(answer.json()["id"])
             return
 
-    many = 150
+    many = 100
     with ThreadPoolExecutor(4) as pool:
         offers = [pool.submit(offer, at) for at in range(many)]
         for _ in range(4):
@@ -141,6 +143,26 @@ def test_killed_at_random_moments_every_accepted_job_ends_once(served: Start) ->
     listed = last.get(JOBS, params={"limit": 200}).json()["jobs"]
     assert sorted(job["id"] for job in listed) == names
     assert sorted(int(job["label"]) for job in listed) == list(range(many))
+
+
+def test_servers_share_a_postgresql_database_and_one_takes_over_when_the_other_is_killed(
+    served: Start, database: str, tmp_path: Path
+) -> None:
+    impatient = "import boneage.service.dispatch as a\na._LEASE_ROOM_S = 0.5\na._HOUSEKEEPING_S = 0.3\n"
+    shared = {"database": database, "job_s": 1.5, "first": impatient}
+    one = served(tmp_path / "one", **{**shared, "server": "one"})
+    two = served(tmp_path / "two", **{**shared, "server": "two"})
+    first = send(one.client, key="shared", wait=20).json()
+    assert send(two.client, key="shared").json()["id"] == first["id"]
+    jobs = [send(one.client, picture("slow", 0.6, mark=f"m{at}")).json()["id"] for at in range(6)]
+    until(lambda: tried(one) and tried(two))
+    one.kill()
+    found = until_ended(two.client, jobs)
+    assert {job["state"] for job in found.values()} == {"done"}
+    begun = tried(one) + tried(two)
+    assert {f"m{at}" for at in range(6)} <= set(begun) and sum(begun.values()) <= 1 + 6 + 1
+    assert len(two.client.get(JOBS).json()["jobs"]) == 7
+    assert {path.name for path in (tmp_path / "two").iterdir()} == set()
 
 
 def test_sigterm_lets_what_runs_end_and_keeps_what_waits(served: Start) -> None:
@@ -163,7 +185,8 @@ def test_sigterm_does_not_wait_for_ever(served: Start) -> None:
     """A job and a report that hang, a client that waits, half an upload: it ends, and keeps the job."""
     import socket
 
-    hurried = "import boneage.service.serve as a, boneage.service.server as b\na._GRACE_S = 1\nb._PATIENCE_S = 1.0\n"
+    hurried = "import boneage.service.listen as a, boneage.service.server as b\n"
+    hurried += "a._GRACE_S = 1\nb._PATIENCE_S = 1.0\n"
     server = served(job_s=500.0, first=hurried)
     gate = server.data.parent / "never"
     report = ended(server.client, picture("gate", mark=str(gate)))
@@ -177,7 +200,7 @@ def test_sigterm_does_not_wait_for_ever(served: Start) -> None:
 
     def ask(path: str) -> None:
         try:
-            with httpx.Client(base_url=server.base, timeout=60) as client:
+            with client_at(server.base) as client:
                 client.get(path)
         except httpx.TransportError:
             pass
@@ -200,14 +223,3 @@ def test_sigterm_does_not_wait_for_ever(served: Start) -> None:
     found = until_ended(again.client, [stuck])
     assert found[stuck]["error"]["code"] == "timed_out"
     assert tried(again)["stuck"] == 2
-
-
-def test_ctrl_c_ends_it_too(served: Start) -> None:
-    server = served()
-    job = send(server.client, picture("slow", 0.5, mark="m")).json()["id"]
-    until(lambda: tried(server)["m"])
-    os.kill(server.process.pid, signal.SIGINT)
-    server.process.wait(30)
-    assert "Traceback" not in server.said
-    again = served(server.data)
-    assert again.client.get(f"{JOBS}/{job}").json()["state"] == "done"

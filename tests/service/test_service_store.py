@@ -1,4 +1,4 @@
-"""The store, on SQLite and on a real PostgreSQL: nothing lost, nothing doubled, and what is deleted is gone."""
+"""The store, on SQLite and on a real PostgreSQL: nothing lost or doubled, and what is deleted is gone."""
 
 from __future__ import annotations
 
@@ -39,14 +39,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'boneage.sqlite'}"
         return
-    server = sqlalchemy.create_engine(request.getfixturevalue("postgres"), isolation_level="AUTOCOMMIT")
-    name = f"jobs_{secrets.token_hex(4)}"
-    with server.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-    yield server.url.set(database=name).render_as_string(hide_password=False)
-    with server.connect() as connection:
-        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
-    server.dispose()
+    yield request.getfixturevalue("database")
 
 
 @pytest.fixture

@@ -32,6 +32,8 @@ from service_fakes import JOBS, Served
 import boneage.service
 
 WEB = Path(boneage.service.__file__).parent / "web"
+FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+"""Waits until the film is drawn anew."""
 AA = 4.5
 """Least contrast of a text with what it stands on, by WCAG 2 AA."""
 
@@ -285,10 +287,9 @@ def test_the_viewer_obeys_keys_mouse_and_tools(visit: Visit, job: dict[str, Any]
     page = opened(visit, job, device_scale_factor=2)
     film, edge = page.locator(".film"), page.locator(".region[data-bones~=radius] .edge")
     middle = "(c) => [...c.getContext('2d').getImageData(c.width / 2, c.height / 2, 1, 1).data]"
-    frames = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
     def look() -> tuple[float, float, list[int]]:
-        page.evaluate(frames)
+        page.evaluate(FRAMES)
         return (
             float(edge.get_attribute("width")),
             float(edge.get_attribute("x")),
@@ -378,6 +379,71 @@ def test_a_token_is_asked_for_until_it_is_right(visit: Visit) -> None:
         1,
         False,
     ]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("locale", "action", "refused"),
+    [("en-GB", "Use this token", "only the letters A to Z"), ("zh-CN", "使用此令牌", "请切换到英文输入法")],
+)
+def test_a_token_that_no_header_carries_is_refused_before_it_is_kept(
+    locale: str, action: str, refused: str, visit: Visit
+) -> None:
+    page = visit("/", signed_in=False, expected=("401",), locale=locale)
+    typed = page.locator("#token-form input")
+    typed.fill("日本")
+    page.get_by_role("button", name=action).click()
+    says(page, "#token-problem", refused)
+    assert page.evaluate("sessionStorage.length") == 0
+    typed.fill(f" {TOKEN} ")
+    page.get_by_role("button", name=action).click()
+    page.locator("#worklist p, #worklist table").first.wait_for()
+    assert page.locator("#problem").is_hidden()
+
+
+@pytest.mark.browser
+def test_a_kept_token_that_no_header_carries_is_asked_for_anew(visit: Visit) -> None:
+    page = visit("/", expected=("401",))
+    page.locator("#worklist p, #worklist table").first.wait_for()
+    page.evaluate("sessionStorage.setItem('boneage.token', '日本')")
+    page.reload()
+    page.get_by_role("textbox", name="Token").fill(TOKEN)
+    page.keyboard.press("Enter")
+    page.locator("#worklist p, #worklist table").first.wait_for()
+    assert page.locator("#problem").is_hidden()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("locale", ["en-GB", "zh-CN"])
+def test_the_sheet_says_every_remark_once(locale: str, visit: Visit, job: dict[str, Any]) -> None:
+    page = opened(visit, job, locale=locale)
+    page.get_by_role("tab", name="CHN", exact=True).click()
+    (remark,) = job["result"]["scores"]["chn"]["remarks"]
+    says(page, ".sheet .soft p", remark[1:])
+    told = " ".join(page.locator(".sheet .soft p").all_inner_texts())
+    assert told.count(remark[1:]) == 1
+
+
+@pytest.mark.browser
+def test_a_name_at_the_films_edge_stands_on_the_side_that_has_room(visit: Visit, job: dict[str, Any]) -> None:
+    page = opened(visit, job)
+    page.get_by_label("RUS-CHN grade of the distal phalanx 1").focus()
+    page.keyboard.press("ArrowDown")
+    sides = """() => {
+      const region = document.querySelector(".region[data-bones~=dp1]");
+      const box = (node) => node.getBoundingClientRect();
+      const [edge, name] = [...region.querySelectorAll("text, .edge")].map(box);
+      const film = box(region.closest(".film"));
+      return [film.right - edge.right, edge.left - name.right, name.left - film.left];
+    }"""
+    page.locator(".film").focus()
+    for _ in range(40):
+        room, beside, inside = page.evaluate(sides)
+        if room < 40:
+            break
+        page.keyboard.press("ArrowLeft")
+        page.evaluate(FRAMES)
+    assert 0 <= room < 40 and beside >= 0 and inside >= 0
 
 
 @pytest.mark.browser
@@ -513,6 +579,7 @@ def test_a_result_is_deleted_when_that_is_confirmed(visit: Visit, hand: Path, ro
 def test_a_result_that_is_gone_says_so(visit: Visit) -> None:
     page = visit("/#job=0123456789abcdef0123456789abcdef", expected=("404",))
     says(page, "#problem", "There is no such job")
+    assert page.locator("#reading").inner_text() == "‹ Back to the images"
 
 
 @pytest.mark.browser

@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 from boneage.anatomy.closeup import CloseUp, look
 from boneage.anatomy.keypoints import FINGERS, KNUCKLE, NAMES, TIPS, WRIST
 from boneage.anatomy.localise import MIN_CONFIDENCE_EPIPHYSIS
+from boneage.core.arrays import read_arrays
 from boneage.core.errors import BundleError, IncompleteHand, NotAHand, SeveralHands
 from boneage.core.protocols import Runner
 from boneage.core.types import FloatArray, Hand, Radiograph
@@ -105,8 +104,7 @@ class HandModel:
             BundleError: the file is missing or holds no hand model.
         """
         try:
-            with np.load(path) as file:
-                found: dict[str, NDArray[Any]] = {name: file[name] for name in file.files}
+            found = read_arrays(path)
             return cls(
                 mean=found["mean"].astype(np.float64),
                 precision=found["precision"].astype(np.float64),
@@ -115,7 +113,7 @@ class HandModel:
                 picture_components=found["picture_components"].astype(np.float32),
                 limits=dict(zip(LIMITS, found["limits"].astype(float).tolist(), strict=True)),
             )
-        except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise BundleError(f"{path} is no hand model ({error}); install the bundle again") from error
 
     def save(self, path: Path) -> None:

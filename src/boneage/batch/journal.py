@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -15,7 +17,8 @@ from boneage.batch.source import Keys
 from boneage.core.errors import DeliveryError
 
 _SYNC_EVERY = 16
-_KEY_DIGITS = 16
+_NOWHERE = -1
+_KEY = re.compile("[0-9a-f]{16}")
 
 
 class Journal:
@@ -85,9 +88,13 @@ class Journal:
 
     def close(self) -> None:
         """Force what is recorded to the disk and close the file."""
-        if not self._file.closed:
+        if self._file.closed:
+            return
+        try:
             self._sync()
-            self._file.close()
+        finally:
+            with suppress(OSError):  # a line that did not fit, of which `append` told, is tried once more
+                self._file.close()
 
     def _sync(self) -> None:
         os.fsync(self._file.fileno())
@@ -111,7 +118,7 @@ class Journal:
 
 
 class Offsets(MutableMapping[str, int]):
-    """Where the rows of a long list lie in a journal, 16 bytes a row; keys that are not of the list are dropped.
+    """Where the rows of a long list lie in a journal, 16 bytes a row; other keys than the list's are dropped.
 
     Args:
         keys: of the list's rows.
@@ -119,7 +126,7 @@ class Offsets(MutableMapping[str, int]):
 
     def __init__(self, keys: Keys) -> None:
         self._keys = np.sort(keys)
-        self._offsets = np.full(len(keys), -1, np.int64)
+        self._offsets = np.full(len(keys), _NOWHERE, np.int64)
 
     def __setitem__(self, key: str, offset: int) -> None:
         place = self._place(key)
@@ -133,7 +140,7 @@ class Offsets(MutableMapping[str, int]):
         return int(self._offsets[place])
 
     def __delitem__(self, key: str) -> None:
-        self[key] = -1
+        self[key] = _NOWHERE
 
     def __iter__(self) -> Iterator[str]:
         return (f"{int(key):016x}" for key in self._keys[self._offsets >= 0])
@@ -142,9 +149,9 @@ class Offsets(MutableMapping[str, int]):
         return int((self._offsets >= 0).sum())
 
     def _place(self, key: str) -> int | None:
-        value = np.uint64(int(key, 16)) if len(key) == _KEY_DIGITS else None
-        if value is None:
+        if not _KEY.fullmatch(key):
             return None
+        value = np.uint64(int(key, 16))
         place = int(np.searchsorted(self._keys, value))
         return place if place < len(self._keys) and self._keys[place] == value else None
 
@@ -163,7 +170,8 @@ def lock(file: IO[bytes], path: Path) -> None:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise DeliveryError(
-            f"{path} is held by another run that still writes to this output: wait for its end, or name another output"
+            f"{path} is held by another run, which still writes to this output: wait for its end, "
+            "or name another output"
         ) from None
     except OSError:  # some network file systems have no locks
         return

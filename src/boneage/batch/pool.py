@@ -34,8 +34,8 @@ class _Seat:
 class Pool:
     """Worker processes that take turns at a list of tasks.
 
-    A task whose worker died is given to one more: the worker may have been killed for want of memory, which is
-    no fault of the image. A second death is. A task that takes too long is not tried again.
+    A task whose worker died is given to one more: the worker may have been killed for want of memory, which
+    is no fault of the image. A second death is. A task that takes too long is not tried again.
 
     Args:
         start: called once in every worker; returns the function that does a task. It must be picklable.
@@ -51,8 +51,8 @@ class Pool:
         self._again: deque[Task] = deque()
         self._deadly: set[int] = set()
 
-    def rows(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Row]]:
-        """Yield each task with its row, as they come.
+    def rows(self, tasks: Iterable[Task]) -> Iterator[tuple[int, Row]]:
+        """Yield each task's ordinal with its row, as they come.
 
         Raises:
             BoneAgeError: what `start` raised in a worker.
@@ -88,7 +88,7 @@ class Pool:
             if seat.task is not None and seat.since + self._timeout_s <= now
         ]
 
-    def _ended(self, seat: _Seat, pending: Iterator[Task]) -> Iterator[tuple[Task, Row]]:
+    def _ended(self, seat: _Seat, pending: Iterator[Task]) -> Iterator[tuple[int, Row]]:
         """Take a worker's answer, give it its next task, and yield what has become a row."""
         task, answer = seat.task, self._answer(seat)
         if isinstance(answer, Died | TimedOut):
@@ -103,7 +103,7 @@ class Pool:
         if not isinstance(answer, Died | TimedOut):
             self._give(seat, pending)
         if task is not None:
-            yield task, row_of(task, answer)
+            yield task.ordinal, row_of(task, answer)
 
     def _answer(self, seat: _Seat) -> Answer:
         late = seat.task is not None and not seat.worker.channel.poll()

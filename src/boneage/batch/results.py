@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 from boneage.batch import storage, table
 from boneage.batch.journal import Journal, Offsets
-from boneage.batch.source import Listing, Task
-from boneage.batch.work import Row
+from boneage.batch.source import Listing
+from boneage.batch.work import Reader, Row
 from boneage.core.errors import ConfigError
 from boneage.reporting.tabular import FAILED, OK
 
@@ -42,13 +42,13 @@ class About:
     """What an output says of the job that it belongs to.
 
     Args:
-        reader: the fingerprint of what the answers depend on.
-        ages: the columns of ages, where they are known beforehand.
+        reader: what reads its images.
+        salt: a text that changes with whatever the answers depend on beside the list.
         facts: what else is recorded, by name.
     """
 
-    reader: str
-    ages: tuple[str, ...]
+    reader: Reader
+    salt: str
     facts: Mapping[str, Any]
 
 
@@ -65,7 +65,7 @@ class Output(Protocol):
         """Return whether a row is not yet there."""
         ...
 
-    def add(self, task: Task, row: Row) -> None:
+    def add(self, ordinal: int, row: Row) -> None:
         """Record a row for good."""
         ...
 
@@ -195,14 +195,14 @@ class SingleTable:
         """Return whether a row is not yet there."""
         return self._journal is not None and self._listing.key(ordinal) not in self._journal.offsets
 
-    def add(self, task: Task, row: Row) -> None:
+    def add(self, ordinal: int, row: Row) -> None:
         """Record a row for good.
 
         Raises:
             DeliveryError: it cannot be written.
         """
         if self._journal is not None:
-            self._journal.append(self._listing.key(task.ordinal), row)
+            self._journal.append(self._listing.key(ordinal), row)
 
     def finish(self) -> Summary:
         """Write the table from the journal, whose rows are read twice so that they need no memory.

@@ -1,4 +1,4 @@
-"""Run a job: look the list through, read every image here or on a cluster, and put every row where it belongs.
+"""Run a job: look the list through, read every image here or on a cluster, put every row where it belongs.
 
 Nothing is lost or done twice when it is interrupted: a row that was handed to the output is never asked for
 again, and the output is whole only when every row is there.
@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from boneage import __version__
-from boneage.batch import storage
 from boneage.batch.pool import Pool
-from boneage.batch.results import About, Output, Summary, open_output
+from boneage.batch.results import About, Summary, open_output
 from boneage.batch.source import Listing, Source, Task
-from boneage.batch.work import Reader, Row, Start
-from boneage.core.errors import BoneAgeError, ConfigError, InputError
+from boneage.batch.work import Reader, Row, Start, try_storage
 from boneage.core.types import Sex
 
 Progress = Callable[[int, int], None]
@@ -57,8 +56,8 @@ def run(
     """Read every image of a list and write the table or the shards, a row an image in the list's order.
 
     Raises:
-        ConfigError: no images, a list that cannot be used, an unknown kind of output, an output that is another
-            run's or would be overwritten, or a cluster that cannot be used.
+        ConfigError: no images, a list that cannot be used, an unknown kind of output, an output that is
+            another run's or would be overwritten, or a cluster that cannot be used.
         BundleError: the bundle cannot be trusted or used.
         RuntimeUnavailable: the cluster does not answer, or a package is missing.
         DeliveryError: the output cannot be written.
@@ -67,16 +66,77 @@ def run(
     output = open_output(
         str(out), resume=settings.resume, overwrite=settings.overwrite, shard_rows=settings.shard_rows
     )
-    with engine(reader, settings) as read, closing(output):
-        fingerprint = f"{reader.fingerprint()}|{__version__}"
-        with closing(Listing(source, fingerprint, settings.sex)) as listing:
-            _check_storage(listing)
-            output.begin(listing, _about(reader, fingerprint, settings))
+    with closing(output), engine_for(reader, settings) as engine:
+        salt = f"{reader.fingerprint()}|boneage {__version__}"
+        with closing(Listing(source, salt, settings.sex)) as listing:
+            engine.check(next(listing.tasks()))
+            output.begin(listing, About(reader, salt, {"sex": settings.sex, "engine": engine.name}))
             done = output.kept
             progress(done, len(listing))
             if done < len(listing):
-                for task, row in read(listing.tasks(output.wants), len(listing) - done):
-                    output.add(task, row)
+                for ordinal, row in engine.rows(listing.tasks(output.wants), len(listing) - done):
+                    output.add(ordinal, row)
                     done += 1
                     progress(done, len(listing))
             return output.finish()
+
+
+class Engine(Protocol):
+    """Where images are read."""
+
+    @property
+    def name(self) -> str:
+        """What the run's record calls it."""
+        ...
+
+    def check(self, task: Task) -> None:
+        """Refuse to start where not even the storage of the first image answers."""
+        ...
+
+    def rows(self, tasks: Iterable[Task], count: int) -> Iterator[tuple[int, Row]]:
+        """Yield the ordinal of each of `count` tasks with its row, in any order."""
+        ...
+
+
+@contextmanager
+def engine_for(reader: Reader, settings: Settings) -> Iterator[Engine]:
+    """Yield the engine that the settings name, ready to work.
+
+    Raises:
+        ConfigError: the cluster cannot be used: another version, or a name that is none.
+        RuntimeUnavailable: the cluster does not answer, or Ray is not installed.
+    """
+    start = Start(reader, str(Path.cwd()))
+    if settings.cluster is None:
+        yield LocalEngine(start, settings.workers or os.cpu_count() or 1, settings.timeout_s)
+        return
+    from boneage.batch import cluster
+
+    with cluster.connected(settings.cluster, settings.workers) as found:
+        yield cluster.ClusterEngine(found, start, settings.workers, settings.timeout_s)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalEngine:
+    """Worker processes on this machine."""
+
+    start: Start
+    workers: int
+    timeout_s: float
+    name: str = "local"
+
+    def check(self, task: Task) -> None:
+        """Ask the storage for the first image, where it is not this machine's.
+
+        Raises:
+            RuntimeUnavailable: the storage does not answer.
+        """
+        try_storage(task)
+
+    def rows(self, tasks: Iterable[Task], count: int) -> Iterator[tuple[int, Row]]:
+        """Yield each task's ordinal with its row, as they come.
+
+        Raises:
+            BoneAgeError: a worker could not start, and says why.
+        """
+        return Pool(self.start, min(self.workers, count), self.timeout_s).rows(tasks)

@@ -1,6 +1,6 @@
-"""A folder of Parquet shards with a manifest of the run: for outputs too large for one file, or far away.
+"""A folder of Parquet shards with a record of the run: for outputs too large for one file.
 
-    run.json               the job's fingerprint, bundle, versions; at the end counts and the shards' checksums
+    _run.json              the job's fingerprint, bundle, versions; at the end counts and checksums
     part-00000.parquet     rows 0 to 999 of the list, in its order
     part-00001.parquet     ...
     .journal/              while the run lasts, the finished rows of shards that are not whole yet
@@ -29,11 +29,13 @@ from boneage import __version__
 from boneage.batch import storage, table
 from boneage.batch.journal import Journal, lock
 from boneage.batch.results import About, Summary, state_folder
-from boneage.batch.source import Listing, Task
+from boneage.batch.source import Listing
 from boneage.batch.work import Row
 from boneage.core.errors import ConfigError, DeliveryError
 
-RUN = "run.json"
+RUN = "_run.json"
+"""So named that whoever reads the folder as one data set, which leaves out such names, gets the shards."""
+
 FORMAT = 1
 RUNNING, COMPLETE = "running", "complete"
 _JOURNAL = ".journal"
@@ -53,7 +55,8 @@ class ShardFolder:
         shard_rows: rows in a shard; a resumed run keeps its own.
 
     Raises:
-        ConfigError: the folder belongs to something else, or to a run that is neither to be resumed nor overwritten.
+        ConfigError: the folder belongs to something else, or to a run that is neither to be resumed nor
+            overwritten.
     """
 
     def __init__(self, out: str, *, resume: bool, overwrite: bool, shard_rows: int) -> None:
@@ -66,7 +69,7 @@ class ShardFolder:
         self._record = self._earlier()
         if self._record is None and self._names:
             raise ConfigError(
-                f"{self._name} holds files that are no batch's ({self._names[0]}): name a new or an empty folder"
+                f"{self._name} holds files that are no batch's ({self._names[0]}): name a new or empty folder"
             )
         if self._record is not None and not (resume or overwrite):
             self._refuse(self._record)
@@ -117,8 +120,10 @@ class ShardFolder:
             self._clear()
         if self._record is not None:
             self._shard_rows = int(self._record["shard_rows"])
-        self._listing, self._about = listing, about
-        said = json.dumps([listing.fingerprint(), self._shard_rows, about.ages])
+        self._listing, self._ages = listing, about.reader.ages()
+        self._salt = hashlib.sha256(about.salt.encode("utf-8")).hexdigest()
+        self._facts = {**about.reader.description(), **about.facts}
+        said = json.dumps([listing.fingerprint(), self._shard_rows, self._ages])
         self._job = hashlib.sha256(said.encode("utf-8")).hexdigest()
         if self._record is not None and self._record["job"] != self._job:
             raise ConfigError(self._difference(self._record))
@@ -129,17 +134,22 @@ class ShardFolder:
             self._find_shards()
         self._find_journals()
         self.kept = int(self._done.sum())
-        self._complete = self._record is not None and self._record["state"] == COMPLETE and self.kept == len(listing)
+        self._complete = (
+            self._record is not None and self._record["state"] == COMPLETE and self.kept == len(listing)
+        )
         if not self._complete:
             self._write_record(RUNNING)
 
     def _difference(self, record: dict[str, Any]) -> str:
-        if record["reader"] != self._about.reader:
-            what = f"made with another bundle, other options or another version ({record.get('bundle', '?')}, "
+        if record["reader"] != self._salt:
+            what = (
+                f"made with another bundle, other options or another version ({record.get('bundle', '?')}, "
+            )
             what += f"boneage {record.get('versions', {}).get('boneage', '?')})"
         else:
             what = f"of other rows ({record['rows']:,} there, {len(self._listing):,} here)"
-        return f"{self._name} belongs to another run, {what}: name another folder, or replace it with --overwrite"
+        remedy = "name another folder, or replace it with --overwrite"
+        return f"{self._name} belongs to another run, {what}: {remedy}"
 
     def _take(self) -> None:
         """Make the journals' folder and hold it against other runs."""
@@ -188,15 +198,15 @@ class ShardFolder:
         """Return whether a row is not yet there."""
         return not self._done[ordinal]
 
-    def add(self, task: Task, row: Row) -> None:
+    def add(self, ordinal: int, row: Row) -> None:
         """Record a row for good, and write its shard where it is the last of it.
 
         Raises:
             DeliveryError: it cannot be written.
         """
-        number = task.ordinal // self._shard_rows
-        self._journal(number).append(self._listing.key(task.ordinal), row)
-        self._done[task.ordinal] = True
+        number = ordinal // self._shard_rows
+        self._journal(number).append(self._listing.key(ordinal), row)
+        self._done[ordinal] = True
         self._write_if_whole(number)
 
     def finish(self) -> Summary:
@@ -238,7 +248,7 @@ class ShardFolder:
         journal = self._journal(number)
         rows = [journal.row(self._listing.key(ordinal)) for ordinal in ordinals]
         about = {"job": self._job, "shard": str(number), "boneage": __version__}
-        content = table.shard(self._about.ages, rows, about)
+        content = table.shard(self._ages, rows, about)
         self._folder.write(f"{_stem(number)}.parquet", content)
         self._count(number, content, rows)
         self._journals.pop(number).close()
@@ -258,12 +268,12 @@ class ShardFolder:
             "format": FORMAT,
             "state": state,
             "job": self._job,
-            "reader": self._about.reader,
+            "reader": self._salt,
             "source": self._listing.name,
             "rows": len(self._listing),
             "shard_rows": self._shard_rows,
-            "columns": [*table.COLUMNS, *self._about.ages],
-            **self._about.facts,
+            "columns": [*table.COLUMNS, *self._ages],
+            **self._facts,
             "versions": _versions(),
             "begun_at": self._begun,
         }

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from boneage.batch import storage
+from boneage.batch import dicomweb, storage
 from boneage.core.errors import ConfigError, DeliveryError
 from boneage.core.types import Sex
 from boneage.data.manifest import (
@@ -142,8 +142,8 @@ class Listing:
             self._spool.write(line)
         except OSError as error:
             raise DeliveryError(
-                f"the list of images cannot be kept in {tempfile.gettempdir()} ({error.strerror}): free some space, "
-                "or name another folder in TMPDIR"
+                f"the list of images cannot be kept in {tempfile.gettempdir()} ({error.strerror}): "
+                "free some space, or name another folder in TMPDIR"
             ) from None
 
     def _lines(self) -> Iterator[bytes]:
@@ -192,13 +192,17 @@ def at(location: str, within: str | None = None) -> Source:
     """Return the source at a path or URL: a manifest by its ending, or else a folder.
 
     Args:
-        location: a CSV or Parquet file, or a folder, in which images are looked for at every depth.
+        location: a CSV or Parquet file; a folder, in which images are looked for at every depth; or a query
+            to a DICOMweb server.
         within: a folder that no image may lie outside of; None lets a path lead out of the manifest's
             folder only where it is absolute or a URL.
 
     Raises:
         ConfigError: there is nothing, or a URL that is not opened.
     """
+    if dicomweb.is_query(location):
+        storage.check_url(location)
+        return Source(storage.shown(location), lambda: _found_items(location), "instance")
     if location.lower().endswith(MANIFEST_SUFFIXES):
         return Source(storage.shown(location), lambda: _manifest_items(location, within))
     if storage.is_url(location):
@@ -242,7 +246,7 @@ def _resolved(name: str, line: int, text: str, folder: str, within: str | None) 
     """
     if _CONTROL.search(text):
         raise ConfigError(
-            f"{name}:{line}: the path holds a control character; save the manifest as UTF-8 text, a row a line"
+            f"{name}:{line}: the path holds a control character; save the manifest as UTF-8, a row a line"
         )
     if storage.is_url(text):
         try:
@@ -306,6 +310,12 @@ def _url_items(folder: str) -> Iterator[Item]:
     for place, name in enumerate(images, start=1):
         stem = name.rpartition(".")[0]
         yield Item(place, stem if bearers[stem] == 1 else name, f"{base}{name}", None, None)
+
+
+def _found_items(query: str) -> Iterator[Item]:
+    storage.quieten()
+    for place, found in enumerate(dicomweb.find(query), start=1):
+        yield Item(place, found["id"], found["path"], Sex(found["sex"]) if found["sex"] else None, None)
 
 
 def _is_image(name: str) -> bool:

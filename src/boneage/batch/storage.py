@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import urlsplit
 
+from boneage.batch import dicomweb
 from boneage.core.errors import (
     BoneAgeError,
     ConfigError,
@@ -71,14 +72,15 @@ def check_url(url: str) -> None:
     """
     found = _URL.match(url)
     scheme = found[1].lower() if found else ""
-    if scheme not in SCHEMES or "::" in url:
+    if (scheme not in SCHEMES and not dicomweb.is_query(url)) or "::" in url:
+        known = sorted(SCHEMES | {f"{dicomweb.PREFIX}https"})
         raise ConfigError(
             f"{shown(url)}: not a kind of URL that is opened; use one of "
-            f"{', '.join(f'{name}://' for name in sorted(SCHEMES))}"
+            f"{', '.join(f'{name}://' for name in known)}"
         )
     if "@" in urlsplit(url).netloc:
         raise ConfigError(
-            f"{shown(url)}: a user or password stands in the URL; leave it out, and give it in the environment"
+            f"{shown(url)}: a user or password stands in the URL; give it in the environment instead"
         )
 
 
@@ -134,9 +136,13 @@ def load_image(location: str) -> bytes:
     """
     if not is_url(location):
         return _load_local(Path(location))
+    if dicomweb.is_query(location):
+        content = dicomweb.load(location)
+        _check_bytes(len(content))
+        return content
     files, path = filesystem(location)
     try:
-        content: bytes = files.cat_file(path, start=0, end=MAX_FILE_BYTES + 1)
+        content = bytes(files.cat_file(path, start=0, end=MAX_FILE_BYTES + 1))
     except FileNotFoundError:
         raise UnreadableImage("no such file; check the path") from None
     except PermissionError:
@@ -184,17 +190,23 @@ def open_table(location: str) -> Iterator[BinaryIO]:
             files, path = filesystem(location)
             file = files.open(path, "rb")
         else:
-            file = Path(location).open("rb")
+            file = Path(location).open("rb")  # noqa: SIM115 - closed below
     except BoneAgeError:
         raise
     except FileNotFoundError:
         raise ConfigError(f"{shown(location)}: no such file; give a CSV or a folder of images") from None
     except Exception as error:  # noqa: BLE001 - every storage has errors of its own
         raise ConfigError(
-            f"{shown(location)}: the file cannot be opened ({_reason(error)}); check its name and its permissions"
+            f"{shown(location)}: the file cannot be opened ({_reason(error)}); "
+            "check its name and its permissions"
         ) from None
     with file:
-        yield file
+        try:
+            yield file
+        except OSError as error:
+            raise ConfigError(
+                f"{shown(location)}: the file cannot be read to its end ({_reason(error)}); try again"
+            ) from None
 
 
 def find_files(url: str) -> list[str]:
@@ -270,7 +282,8 @@ def exists(location: str) -> bool:
         return bool(files.exists(path))
     except Exception as error:  # noqa: BLE001 - every storage has errors of its own
         raise ConfigError(
-            f"{shown(location)}: the storage does not answer ({_reason(error)}); check its name and its permissions"
+            f"{shown(location)}: the storage does not answer ({_reason(error)}); "
+            "check its name and its permissions"
         ) from None
 
 
@@ -282,6 +295,10 @@ def filesystem(url: str) -> tuple[Any, str]:
         RuntimeUnavailable: the package that opens it is not installed.
     """
     check_url(url)
+    if dicomweb.is_query(url):
+        raise ConfigError(
+            f"{shown(url)}: images are read from a DICOMweb server, nothing else; name a folder"
+        )
     quieten()
     try:
         import fsspec
@@ -304,7 +321,10 @@ def quieten() -> None:
 
 def _reason(error: Exception) -> str:
     """Return what an error is, without its text, which may hold a key or a signed address."""
-    known = {FileNotFoundError: "no such file", PermissionError: "access denied"}
+    known: dict[type[Exception], str] = {
+        FileNotFoundError: "no such file",
+        PermissionError: "access denied",
+    }
     return known.get(type(error)) or getattr(error, "strerror", None) or type(error).__name__
 
 

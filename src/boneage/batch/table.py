@@ -1,4 +1,4 @@
-"""The batch's table: its columns, and how it is written, to a temporary name that is renamed when it is whole."""
+"""The batch's table: its columns, and how it is written, to a temporary name renamed when it is whole."""
 
 from __future__ import annotations
 
@@ -75,7 +75,10 @@ def read_shard(content: bytes, columns: Sequence[str]) -> tuple[dict[str, str], 
         found = parquet.read_table(pa.BufferReader(content), columns=list(columns))
     except (pa.ArrowException, OSError) as error:
         raise ValueError(str(error)) from None
-    about = {name.decode(): value.decode("utf-8", "replace") for name, value in (found.schema.metadata or {}).items()}
+    about = {
+        name.decode(): value.decode("utf-8", "replace")
+        for name, value in (found.schema.metadata or {}).items()
+    }
     rows: list[dict[str, Any]] = found.to_pylist()
     return about, rows
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from boneage.batch import storage
 from boneage.batch.source import Task
-from boneage.core.errors import BoneAgeError
+from boneage.core.errors import BoneAgeError, InputError, RuntimeUnavailable
 from boneage.core.processes import Died, Raised, TimedOut
 from boneage.core.registry import METHODS
 from boneage.core.runtime import DEFAULT_RUNTIME
@@ -46,6 +46,14 @@ class Reader(Protocol):
 
     def fingerprint(self) -> str:
         """Return a text that changes whenever an answer could."""
+        ...
+
+    def ages(self) -> tuple[str, ...]:
+        """Return the names of every age that an answer can have, sorted; only shards ask."""
+        ...
+
+    def description(self) -> dict[str, str]:
+        """Return what the run's record says of it; only shards ask."""
         ...
 
 
@@ -118,6 +126,7 @@ class Start:
     folder: str
 
     def __call__(self) -> Callable[[Turn], Row]:
+        """Load what a worker needs, once."""
         import cv2
 
         cv2.setNumThreads(1)
@@ -196,19 +205,34 @@ def failed_row(task: Task, status: str, message: str) -> Row:
     }
 
 
+def try_storage(task: Task) -> None:
+    """Ask for an image that does not lie on this machine, so that a run does not begin where all would fail.
+
+    Raises:
+        RuntimeUnavailable: the storage, or the package that opens it, does not answer.
+    """
+    if storage.is_url(task.path):
+        try:
+            storage.load_image(task.path)
+        except InputError:
+            return  # the storage answers; the image gets a row like every other
+        except RuntimeUnavailable as error:
+            raise RuntimeUnavailable(f"{storage.shown(task.path)}: {error}") from None
+
+
 def row_of(task: Task, answer: Row | Died | Raised | TimedOut) -> Row:
     """Return the row of a task by its worker's answer, or by what became of the worker."""
     if isinstance(answer, Mapping):
         return answer
     if isinstance(answer, Died):
         reason = (
-            f"the worker process ended (exit code {answer.exit_code}) while it read this image, and another one "
-            "did too, perhaps for want of memory: try it alone with `boneage assess`, or run fewer --workers"
+            f"the worker process ended (exit code {answer.exit_code}) while it read this image, and so did "
+            "another, perhaps for want of memory: try it alone with `boneage assess`, or run fewer --workers"
         )
     elif isinstance(answer, TimedOut):
         reason = (
-            f"no answer after {answer.after_s:g} s, so its worker was stopped: try it alone with `boneage assess`, "
-            "or give it longer with --timeout"
+            f"no answer after {answer.after_s:g} s, so its worker was stopped: try it alone with "
+            "`boneage assess`, or give it longer with --timeout"
         )
     else:
         reason = (

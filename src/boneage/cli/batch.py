@@ -1,7 +1,10 @@
-"""`boneage batch`: read every image of a manifest or folder into one table."""
+"""`boneage batch`: read every image of a manifest or folder into one table, or into a folder of shards."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,20 +18,44 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from boneage.batch.local import Reader, Settings, Summary
+    from boneage.batch.run import Progress as Advance
     from boneage.data.manifest import Row
+
+TIMEOUT_S = 120.0
+_LINE_EVERY_S = 60.0
 
 
 def batch(
     manifest: Annotated[
-        Path, typer.Argument(metavar="MANIFEST.csv|DIR", help="A CSV with path,sex, or a folder.")
+        str,
+        typer.Argument(
+            metavar="MANIFEST|DIR", help="A .csv or .parquet with path,sex, or a folder; a path or URL."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="The table: .csv or .parquet.")],
+    out: Annotated[
+        str,
+        typer.Option(help="The table (.csv or .parquet), or a folder of Parquet shards; a path or a URL."),
+    ],
     sex: Annotated[
         str | None, typer.Option(metavar="female|male", help="Sex of rows that name none.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew, replacing the output.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a processor.")] = None,
+    timeout: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="What one image may take before it is given up.")
+    ] = TIMEOUT_S,
+    within: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="A folder that holds every image; a manifest may then point there."),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|local|ray://HOST:PORT",
+            help="Read on a Ray cluster: the one this machine is part of, one started here, or another.",
+        ),
+    ] = None,
     localise: Annotated[
         Literal["fast", "dfc"],
         typer.Option(help="Find the hand by the shipped net, or by clustering (slow)."),
@@ -44,45 +71,88 @@ def batch(
 
     Ends with 0 if every image was read, 3 if some were not, 1 if none was.
     """
-    from boneage.batch.local import BundleReader, Settings
-    from boneage.data.manifest import read_manifest
+    from boneage.batch import local, source
+    from boneage.batch.run import Settings, run
 
-    settings = Settings(workers, parse_sex(sex), resume, overwrite)
-    rows = read_manifest(manifest)
-    summary = run_with_progress(rows, out, BundleReader(bundle, localise, runtime), settings)
+    settings = Settings(workers, parse_sex(sex), resume, overwrite, timeout, cluster)
+    reader = local.BundleReader(bundle and bundle.absolute(), localise, runtime)
+    images = source.at(manifest, within)
+    with progress_shown(out) as advance:
+        summary = run(images, out, reader, settings, advance)
     note(describe(summary, out))
     raise typer.Exit(ending(summary))
 
 
 def run_with_progress(rows: tuple[Row, ...], out: Path, reader: Reader, settings: Settings) -> Summary:
-    """Run a batch with a bar on standard error that shows its rate and the time that remains.
+    """Run a batch of rows in hand, and show how far it is.
 
     Raises:
         Interrupted: Ctrl-C; what is done is kept.
     """
     from boneage.batch import local
 
-    with _bar() as bar:
-        line = bar.add_task("reading", total=None, done=0)
-        started: list[int] = []
+    with progress_shown(out) as advance:
+        return local.run(rows, out, reader, settings, advance)
 
-        def advance(done: int, total: int) -> None:
-            if not started:  # rows of an earlier run are no part of this one's rate
-                started.append(done)
-                bar.reset(
-                    line,
-                    total=total - done,
-                    completed=0,
-                    description=f"reading ({done} kept)" if done else "reading",
-                )
-            bar.update(line, completed=done - started[0])
 
-        try:
-            return local.run(rows, out, reader, settings, advance)
-        except KeyboardInterrupt:
-            raise Interrupted(
-                f"interrupted: what is done is kept beside {out}; go on with --resume"
-            ) from None
+@contextmanager
+def progress_shown(out: str | Path) -> Iterator[Advance]:
+    """Yield what a batch tells its progress: a bar on a terminal, else a line a minute, on standard error.
+
+    Raises:
+        Interrupted: Ctrl-C; what is done is kept.
+    """
+    try:
+        with _bar() as bar:
+            yield _advance(bar) if not bar.disable else lines(note)
+    except KeyboardInterrupt:
+        from boneage.batch.storage import shown
+
+        raise Interrupted(
+            f"interrupted: what is done of {shown(str(out))} is kept; go on with --resume"
+        ) from None
+
+
+def _advance(bar: Progress) -> Advance:
+    """Return what moves a bar; rows of an earlier run are no part of this one's rate."""
+    line = bar.add_task("looking through the list", total=None)
+    started: list[int] = []
+
+    def advance(done: int, total: int) -> None:
+        if not started:
+            started.append(done)
+            kept = f"reading ({done:,} kept)" if done else "reading"
+            bar.reset(line, total=total - done, completed=0, description=kept)
+        bar.update(line, completed=done - started[0])
+
+    return advance
+
+
+def lines(say: Callable[[str], None], every_s: float = _LINE_EVERY_S) -> Advance:
+    """Return what says now and then how many rows are done, how fast, and how long the rest will take."""
+    began: list[tuple[float, int]] = []
+    said = time.monotonic()
+
+    def advance(done: int, total: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        began.append((now, done)) if not began else None
+        if now - said < every_s or done == total:
+            return
+        said = now
+        rate = (done - began[0][1]) / max(now - began[0][0], 1e-9)
+        rest = f"{duration((total - done) / rate)} left" if rate else "not known how long"
+        say(f"{done:,} of {total:,} images, {rate:.1f} a second, {rest}")
+
+    return advance
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it, in one unit."""
+    minutes, hours, days = round(seconds / 60), round(seconds / 3600), seconds / 86400
+    if minutes < 60:
+        return f"{minutes} min" if minutes else f"{round(seconds)} s"
+    return f"{hours} h" if hours < 72 else f"{days:.0f} days"
 
 
 def _bar() -> Progress:
@@ -114,11 +184,13 @@ def _bar() -> Progress:
     return Progress(*columns, console=console, disable=not console.is_terminal)
 
 
-def describe(summary: Summary, out: Path) -> str:
+def describe(summary: Summary, out: str | Path) -> str:
     """Return one line about how a batch ended."""
+    from boneage.batch.storage import shown
+
     kept = f", {summary.kept} of them from an earlier run" if summary.kept else ""
     counts = f"{summary.ok} ok, {summary.rejected} rejected, {summary.failed} failed"
-    return f"{out}: {summary.total} rows{kept}: {counts}"
+    return f"{shown(str(out))}: {summary.total} rows{kept}: {counts}"
 
 
 def ending(summary: Summary) -> ExitCode:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +95,8 @@ def write_file(path: Path, content: bytes | str) -> None:
             f"{path} cannot be written ({error.strerror}): name a file in a folder you may write to"
         ) from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only disk, or a file where a folder should be
+            part.unlink()
 
 
 def make_folder(path: Path) -> None:

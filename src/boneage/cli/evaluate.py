@@ -1,8 +1,12 @@
-"""`boneage evaluate`: the figures of a bundle, or of a training run's out-of-fold predictions."""
+"""`boneage evaluate`: the figures of a bundle, or of a training run's out-of-fold predictions.
+
+`--stress` and `--learning-curve` are other questions of the same images: `evaluate_stress`, `evaluate_curve`.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from boneage.cli.console import complain, make_folder, note, rich_console, warn, write_file
+from boneage.cli.evaluate_curve import evaluate_curve
+from boneage.cli.evaluate_stress import Draw, drawn, evaluate_stress
 from boneage.core.errors import ConfigError, ExitCode
 from boneage.core.runtime import DEFAULT_RUNTIME
 
@@ -47,33 +53,103 @@ def evaluate(
     runtime: Annotated[
         Literal["onnxruntime", "openvino"], typer.Option(help="What runs the graphs.")
     ] = DEFAULT_RUNTIME,
+    stress: Annotated[
+        bool, typer.Option("--stress", help="Change the images at graded strengths: how far do ages move?")
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="With --stress: so many images, drawn at random; default: all.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="With --stress: of the draw and of the changes.")] = 0,
+    learning_curve: Annotated[
+        bool,
+        typer.Option(
+            "--learning-curve", help="Train on subsets: what would more images bring? (extra `train`)"
+        ),
+    ] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="With --learning-curve: a TOML file of what is trained.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="With --learning-curve: change its recipe."),
+    ] = None,
+    finder: Annotated[
+        Path | None,
+        typer.Option(help="With --learning-curve: find hands with this run, not the shipped bundle."),
+    ] = None,
 ) -> None:
     """Measure accuracy on a manifest: metrics.json, metrics.md, bland_altman.png, error_by_age.png.
 
     A run is measured by its out-of-fold predictions; a bundle reads the images.
 
     Where a bundle was trained on them, the result says so: that is no accuracy.
+
+    With --stress or --learning-curve: a table and a plot of that; cut off, the same command goes on.
     """
-    from boneage.data.manifest import read_manifest
+    asked = {"--stress": stress, "--learning-curve": learning_curve, "--out-of-fold": out_of_fold}
+    _check_one(asked)
+    _check_belongs(stress, "--stress", {"--limit": limit, "--seed": seed or None})
+    own = {"--config": config, "--set": overrides, "--finder": finder}
+    _check_belongs(learning_curve, "--learning-curve", own)
+    if learning_curve:
+        if target is not None:
+            raise ConfigError("--learning-curve trains by itself: leave out the run or bundle")
+        evaluate_curve(data, out, config, overrides or [], finder)
+        return
     from boneage.inference.bundle import SHIPPED
-    from boneage.reporting.accuracy import measure
 
     folder = SHIPPED if target is None else target
-    rows = [row for row in read_manifest(data) if row.bone_age_months is not None]
-    if not rows:
-        raise ConfigError(f"{data} holds no reference age: fill its column bone_age_months")
+    rows = _labelled(data)
+    if stress:
+        if not (folder / BUNDLE_MANIFEST).is_file():
+            raise ConfigError(
+                f"--stress reads images, and {folder} is no bundle ({BUNDLE_MANIFEST}): name one"
+            )
+        draw = Draw(limit, seed, workers)
+        evaluate_stress(folder, drawn(rows, draw), out, draw, runtime, _trained_on(folder))
+        return
     make_folder(out)
     if out_of_fold or not (folder / BUNDLE_MANIFEST).is_file():
         evidence = _out_of_fold(folder, rows)
     else:
         evidence = _by_reading(folder, rows, out, workers, runtime)
+    _conclude(evidence, len(rows), out)
+
+
+def _check_one(asked: dict[str, bool]) -> None:
+    """Refuse two questions at once."""
+    given = [option for option, wanted in asked.items() if wanted]
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} are different questions: ask one at a time")
+
+
+def _check_belongs(asked: bool, option: str, own: Mapping[str, object]) -> None:
+    """Refuse what belongs to an option that was not given."""
+    given = [name for name, value in own.items() if value]
+    if given and not asked:
+        raise ConfigError(f"{', '.join(given)} belongs to {option}: give both, or neither")
+
+
+def _labelled(data: Path) -> list[Row]:
+    from boneage.data.manifest import read_manifest
+
+    rows = [row for row in read_manifest(data) if row.bone_age_months is not None]
+    if not rows:
+        raise ConfigError(f"{data} holds no reference age: fill its column bone_age_months")
+    return rows
+
+
+def _conclude(evidence: _Evidence, images: int, out: Path) -> None:
+    """Measure, write, print, and say what is missing."""
+    from boneage.reporting.accuracy import measure
+
     accuracy = measure(evidence.predictions, evidence.remarks)
     _write(accuracy, evidence, out)
     _print(accuracy, evidence.title)
     for remark in evidence.remarks:
         (note if evidence.out_of_fold else warn)(remark)
     if evidence.missing:
-        complain(f"{evidence.missing} of {len(rows)} images have no prediction and are not in these figures")
+        complain(f"{evidence.missing} of {images} images have no prediction and are not in these figures")
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
@@ -121,10 +197,7 @@ def _by_reading(folder: Path, rows: list[Row], out: Path, workers: int | None, r
 
 def _training_remarks(folder: Path, rows: list[Row]) -> tuple[str, ...]:
     """Return a remark where the bundle was trained on some of the images, by the ids of its folds."""
-    from boneage.data.manifest import read_table
-
-    folds = folder / "folds.csv"
-    trained = {record["id"] for _, record in read_table(folds)} if folds.is_file() else set()
+    trained = _trained_on(folder)
     known = sum(row.id in trained for row in rows)
     if not known:
         return ()
@@ -132,6 +205,14 @@ def _training_remarks(folder: Path, rows: list[Row]) -> tuple[str, ...]:
         f"THESE ARE TRAINING IMAGES: NOT AN ACCURACY. The bundle was trained on {known} of these {len(rows)} "
         "images (by id); use --out-of-fold, or images that it has not seen.",
     )
+
+
+def _trained_on(folder: Path) -> set[str]:
+    """Return the ids of the images that a bundle was trained on, as far as it says so."""
+    from boneage.data.manifest import read_table
+
+    folds = folder / "folds.csv"
+    return {record["id"] for _, record in read_table(folds)} if folds.is_file() else set()
 
 
 def _join(found: list[tuple[Row, Any]], prediction: str, lower: str, upper: str) -> Predictions:

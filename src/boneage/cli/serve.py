@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,7 +28,9 @@ def serve(
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of database and token.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that assess.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Use this bundle, not the shipped one.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Check settings and database, and end.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check settings, bundle and database, make nothing, and end.")
+    ] = False,
 ) -> None:
     """Serve the web page and the REST service.
 
@@ -44,14 +47,14 @@ def serve(
         },
     )
     try:
-        from boneage.service.serve import serve as listen
-        from boneage.service.server import Server
+        from boneage.service.listen import serve as listen
+        from boneage.service.server import check as look
     except ModuleNotFoundError as error:
         raise RuntimeUnavailable(
             f"the service needs {error.name}, which is not installed: pip install 'boneage[serve]'"
         ) from error
     if check:
-        Server(settings).store.close()
+        look(settings)
         note("settings, bundle and database are in order")
         return
     logging.basicConfig(
@@ -80,5 +83,5 @@ def _said(address: str, server: Server) -> None:
     note(f"boneage listens on {address} (end with Ctrl-C)")
     if server.token is None:
         note("no token is needed: only this machine can reach it")
-    elif kept.exists() and not server.settings.token_file:
+    elif kept.exists() and not server.settings.token_file and not os.environ.get("BONEAGE_TOKEN"):
         note(f"every request needs the token in {kept}")

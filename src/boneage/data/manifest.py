@@ -212,7 +212,7 @@ def _parquet_records(file: BinaryIO, source: str | Path) -> Iterator[tuple[int, 
             for cells in zip(*columns, strict=True):
                 line += 1
                 yield line, dict(zip(names, cells, strict=True))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # names in its footer may be no UTF-8
         reason = " ".join(str(error).split())
         raise ConfigError(f"{source}: not readable as Parquet ({reason}); write it again") from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import fields
@@ -10,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from boneage.core.errors import ConfigError
+from boneage.core.network import is_loopback
 from boneage.dicomnode.settings import (
     ANYONE,
     FORMS,
@@ -32,14 +32,6 @@ _HIGHEST_PORT = 65535
 _POSITIVE = (
     "max_associations", "max_object_mb", "acse_timeout_s", "network_timeout_s", "object_timeout_s",
 )  # fmt: skip
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether an address is reached from this machine alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def check(settings: NodeSettings) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import secrets
@@ -13,25 +12,23 @@ from typing import Any
 Piece = bytes | memoryview
 
 
-def write_part(folder: Path, pieces: Iterable[Piece]) -> tuple[Path, str]:
-    """Write a new file under a name of its own, force it to the disk, and return its path and SHA-256.
+def write_part(folder: Path, pieces: Iterable[Piece]) -> Path:
+    """Write a new file under a name of its own, force it to the disk, and return its path.
 
     Raises:
         OSError: it cannot be written; nothing of it is left.
     """
     part = folder / f"{secrets.token_hex(12)}.part"
-    digest = hashlib.sha256()
     try:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             for piece in pieces:
                 file.write(piece)
-                digest.update(piece)
             file.flush()
             os.fsync(file.fileno())
     except OSError:
         remove(part)
         raise
-    return part, digest.hexdigest()
+    return part
 
 
 def place(part: Path, path: Path) -> None:
@@ -60,7 +57,7 @@ def write_json(path: Path, value: Any, parts: Path) -> None:
         OSError: it cannot be written.
     """
     text = json.dumps(value, indent=1, sort_keys=True) + "\n"
-    place(write_part(parts, [text.encode("utf-8")])[0], path)
+    place(write_part(parts, [text.encode("utf-8")]), path)
 
 
 def read_json(path: Path) -> dict[str, Any]:

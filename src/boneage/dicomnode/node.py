@@ -15,13 +15,14 @@ from typing import Any
 import pydicom.config
 
 from boneage.core.errors import BoneAgeError
+from boneage.core.network import MIB
 from boneage.dicomnode import upkeep
 from boneage.dicomnode.checks import check
 from boneage.dicomnode.dicomweb import StowChannel
 from boneage.dicomnode.query import WebQuery
 from boneage.dicomnode.receiver import Receiver
 from boneage.dicomnode.sender import Channel, Sender, StoreChannel
-from boneage.dicomnode.settings import MIB, Destination, NodeSettings
+from boneage.dicomnode.settings import Destination, NodeSettings
 from boneage.dicomnode.spool import Spool
 from boneage.dicomnode.watch import FolderWatch
 from boneage.dicomnode.work import Assessing, Claims, maker

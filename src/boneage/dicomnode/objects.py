@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import struct
 import zlib
@@ -96,10 +97,12 @@ class Accepted:
     Args:
         sop_uid: its SOP Instance UID.
         is_own: it is a result of this product that came back, and is not to be assessed.
+        digest: SHA-256 of its data set, as it came; the same whatever file header it bears.
     """
 
     sop_uid: str
     is_own: bool
+    digest: str
 
 
 def transfer_syntaxes() -> tuple[UID, ...]:
@@ -123,17 +126,17 @@ def inspect_data_set(
     """
     if syntax not in transfer_syntaxes():
         raise Unacceptable(UNREADABLE_SYNTAX, "its transfer syntax is not read")
-    if syntax == DeflatedExplicitVRLittleEndian:
-        content = _inflated(content, max_bytes)
+    deflated = syntax == DeflatedExplicitVRLittleEndian
+    plain = _inflated(content, max_bytes) if deflated else content
     try:
         with disable_value_validation():
-            header = _header(content, syntax)
+            header = _header(plain, syntax)
             found = {name: str(header.get(name) or "") for name in _READ}
     except Unacceptable:
         raise
     except Exception as error:  # noqa: BLE001 - pydicom documents no closed set of what malformed bytes raise
         raise Unacceptable(MALFORMED, f"it is malformed ({type(error).__name__})") from None
-    return _accepted(found, expected)
+    return _accepted(found, expected, hashlib.sha256(content.getbuffer()).hexdigest())
 
 
 def inspect_file(content: bytes, max_bytes: int) -> Accepted:
@@ -144,6 +147,25 @@ def inspect_file(content: bytes, max_bytes: int) -> Accepted:
     """
     if len(content) > max_bytes:
         raise Unacceptable(TOO_LARGE, "it is larger than max_object_mb")
+    syntax, at = _file_header(content)
+    return inspect_data_set(BytesIO(content[at:]), syntax, None, max_bytes)
+
+
+def digest_of(content: bytes) -> str:
+    """Return the SHA-256 of a DICOM file's data set: `Accepted.digest`.
+
+    Raises:
+        Unacceptable: it is no DICOM file.
+    """
+    return hashlib.sha256(memoryview(content)[_file_header(content)[1] :]).hexdigest()
+
+
+def _file_header(content: bytes) -> tuple[UID, int]:
+    """Return a DICOM file's transfer syntax, and where its data set begins.
+
+    Raises:
+        Unacceptable: it is no DICOM file.
+    """
     if content[128:132] != b"DICM":
         raise Unacceptable(MALFORMED, "it is no DICOM file")
     stream = BytesIO(content)
@@ -156,24 +178,26 @@ def inspect_file(content: bytes, max_bytes: int) -> Accepted:
             syntax = UID(str(meta.get("TransferSyntaxUID") or ""))
     except Exception as error:  # noqa: BLE001 - as above
         raise Unacceptable(MALFORMED, f"its file header is malformed ({type(error).__name__})") from None
-    return inspect_data_set(BytesIO(content[stream.tell() :]), syntax, None, max_bytes)
+    return syntax, stream.tell()
 
 
-def instance_of(sop_uid: str, form: str, maker: str, made_at: datetime) -> Instance:
+def instance_of(sop_uid: str, digest: str, form: str, maker: str, made_at: datetime) -> Instance:
     """Return the identifiers of a result: always the same for an image, a form, a bundle and a version.
 
-    Whatever is made twice is then one and the same instance, of which an archive keeps one.
+    Whatever is made twice is then one and the same instance, of which an archive keeps one. An image that
+    was corrected under its old UID has a result of its own: the archive would keep the wrong one else.
 
     Args:
         sop_uid: of the image.
+        digest: of the image's data set.
         form: `sr` or `capture`.
         maker: name and version of the bundle.
         made_at: the date and time that the result shall bear.
     """
-    return Instance.of(made_at, sop_uid, form, maker, __version__)
+    return Instance.of(made_at, sop_uid, digest, form, maker, __version__)
 
 
-def _accepted(found: dict[str, str], expected: tuple[str, str] | None) -> Accepted:
+def _accepted(found: dict[str, str], expected: tuple[str, str] | None, digest: str) -> Accepted:
     said = (found["SOPClassUID"], found["SOPInstanceUID"])
     if expected is not None and said != expected:
         raise Unacceptable(MISMATCH, "its SOP class or instance is not the one that was announced")
@@ -185,7 +209,7 @@ def _accepted(found: dict[str, str], expected: tuple[str, str] | None) -> Accept
     lacking = [name for name in _NEEDED if not found[name]]
     if lacking and not own:
         raise Unacceptable(MISMATCH, f"it lacks {', '.join(lacking)}")
-    return Accepted(said[1], own)
+    return Accepted(said[1], own, digest)
 
 
 def _inflated(content: BytesIO, max_bytes: int) -> BytesIO:

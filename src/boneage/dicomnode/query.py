@@ -9,10 +9,11 @@ from collections.abc import Callable
 from datetime import date, timedelta
 
 from boneage.core.errors import DeliveryError
+from boneage.core.network import MIB
 from boneage.dicomnode import objects
 from boneage.dicomnode.dicomweb import Found, WebClient
 from boneage.dicomnode.sender import Unreachable
-from boneage.dicomnode.settings import MIB, NodeSettings, Query
+from boneage.dicomnode.settings import NodeSettings, Query
 from boneage.dicomnode.spool import Spool, key_of, short
 from boneage.dicomnode.work import REFUSED
 
@@ -106,7 +107,7 @@ class WebQuery:
             return False
         if self._spool.is_full(len(content)):
             raise Unreachable("less than min_free_mb would stay free on the spool's disk")
-        self._spool.take(key, [content])
+        self._spool.take(key, [content], accepted.digest)
         log.info("%s taken from query %s", short(key), self._query.name)
         self._arrived()
         return True

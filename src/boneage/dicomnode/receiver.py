@@ -20,9 +20,11 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from boneage import __version__
 from boneage.core.errors import ConfigError
+from boneage.core.network import MIB
 from boneage.dicomnode import objects
+from boneage.dicomnode.files import Piece
 from boneage.dicomnode.guard import Limits, Listener, Overrun
-from boneage.dicomnode.settings import ANYONE, MIB, NodeSettings, Tls
+from boneage.dicomnode.settings import ANYONE, NodeSettings, Tls
 from boneage.dicomnode.spool import Spool, key_of, short
 
 log = logging.getLogger(__name__)
@@ -157,7 +159,8 @@ class Receiver:
             implementation_uid=IMPLEMENTATION_UID,
             implementation_version=IMPLEMENTATION_NAME,
         )
-        new = self._spool.take(key, [_PREAMBLE, encode_file_meta(meta), content.getbuffer()])
+        pieces: list[Piece] = [_PREAMBLE, encode_file_meta(meta), content.getbuffer()]
+        new = self._spool.take(key, pieces, accepted.digest)
         log.info("%s taken from %r%s", short(key), caller, "" if new else ": known, nothing to do")
         if new:
             self._arrived()

@@ -16,8 +16,6 @@ ANYONE = "*"
 FORMS = ("sr", "capture")
 KINDS = ("dicom", "dicomweb")
 
-MIB = 1 << 20
-
 _SEND_WRITTEN = re.compile(r"(?P<name>[^=]+)=(?P<title>[^@]+)@(?P<host>.+):(?P<port>\d+)")
 
 

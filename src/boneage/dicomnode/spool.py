@@ -1,7 +1,9 @@
 """The node's memory: a folder in which every state is a place, and every change a rename.
 
     receiving/                 unfinished files; emptied when the node starts
-    incoming/KEY.dcm           images that were taken and are not yet assessed
+    incoming/KEY.dcm           images that were taken and are not yet assessed; beside each that is or was
+                               being assessed, a .json with how often that was begun
+    arrived/DIGEST             an empty file for each data set ever taken; its time is the first arrival
     outbox/DESTINATION/KEY.sr.dcm, KEY.capture.dcm   results to deliver; beside each, once it was refused,
                                a .json with attempts, reason and the time of the next
     dead/DESTINATION/          results that were given up, each with a .json that says why
@@ -89,7 +91,7 @@ class Spool:
         self.root = root
         self.destinations = tuple(destinations)
         self.receiving, self.incoming, self.done = root / "receiving", root / "incoming", root / "done"
-        self.outbox, self.dead = root / "outbox", root / "dead"
+        self.outbox, self.dead, self.arrived = root / "outbox", root / "dead", root / "arrived"
         self._maker = maker
         self._min_free_bytes = min_free_bytes
         self._lock = threading.RLock()
@@ -103,11 +105,7 @@ class Spool:
             DeliveryError: it cannot be written.
         """
         try:
-            for folder in (self.receiving, self.incoming, self.done, self.dead / IMAGES):
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for name in self.destinations:
-                (self.outbox / name).mkdir(parents=True, exist_ok=True, mode=0o700)
-                (self.dead / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._make_folders()
             self._held = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for part in self.receiving.iterdir():
@@ -121,6 +119,17 @@ class Spool:
             raise DeliveryError(
                 f"the spool {self.root} cannot be written ({error.strerror}): name a folder you may write to"
             ) from None
+
+    def _make_folders(self) -> None:
+        """Make every folder for its owner alone, those also that an earlier version made for all."""
+        self.root.parent.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(exist_ok=True, mode=0o700)  # one that is there may be another's: it is left as it is
+        inner = [self.receiving, self.incoming, self.arrived, self.done, self.outbox, self.dead]
+        inner += [self.dead / IMAGES]
+        inner += [folder / name for name in self.destinations for folder in (self.outbox, self.dead)]
+        for folder in inner:
+            folder.mkdir(exist_ok=True, mode=0o700)
+            folder.chmod(0o700)
 
     def close(self) -> None:
         """Give the lock back."""
@@ -146,20 +155,28 @@ class Spool:
         """Return whether so many bytes would leave less than the free space that is to stay."""
         return shutil.disk_usage(self.receiving).free - size < self._min_free_bytes
 
-    def take(self, key: str, pieces: Iterable[files.Piece]) -> bool:
+    def take(self, key: str, pieces: Iterable[files.Piece], digest: str) -> bool:
         """Put an image where it waits to be assessed; it is on the disk when this returns.
 
+        The time of its file is that of the data set's first arrival, however often it comes.
+
+        Args:
+            key: the image's.
+            pieces: of its file.
+            digest: SHA-256 of its data set.
+
         Returns:
-            Whether it is new: the very bytes that were finished before are dropped.
+            Whether it is new: the very data set that was finished before is dropped.
 
         Raises:
             OSError: it cannot be written; nothing of it is left.
         """
-        part, digest = files.write_part(self.receiving, pieces)
+        part = files.write_part(self.receiving, pieces)
         try:
             with self._lock:
                 if self._is_finished(key, digest):
                     return False
+                os.utime(part, ns=(self._arrival(digest),) * 2)
                 files.place(part, self._image(key))
                 return True
         finally:
@@ -178,6 +195,25 @@ class Spool:
         path = self._image(key)
         return path, path.stat()
 
+    def attempts(self, key: str, status: os.stat_result) -> int:
+        """Return how often the assessment of an image was begun, and not ended in any way."""
+        begun = files.read_json(self._image(key).with_suffix(_NOTE))
+        return int(begun.get("attempts", 0)) if begun.get("arrived_ns") == status.st_mtime_ns else 0
+
+    def set_attempts(self, key: str, status: os.stat_result, attempts: int) -> None:
+        """Keep on the disk how often an image's assessment was begun: what ends the node does not forget it.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        note = self._image(key).with_suffix(_NOTE)
+        with self._lock:
+            if attempts:
+                begun = {"attempts": attempts, "arrived_ns": status.st_mtime_ns}
+                files.write_json(note, begun, self.receiving)
+            else:
+                files.remove(note)
+
     def publish(
         self, key: str, assessed: os.stat_result, note: Mapping[str, Any], results: Mapping[str, bytes]
     ) -> None:
@@ -195,7 +231,7 @@ class Spool:
         parts: dict[str, Path] = {}
         try:
             for name, content in results.items():
-                parts[name] = files.write_part(self.receiving, [content])[0]
+                parts[name] = files.write_part(self.receiving, [content])
             with self._lock:
                 for name, part in parts.items():
                     destination, _, form = name.partition("/")
@@ -222,7 +258,11 @@ class Spool:
 
     def bury_image(self, key: str, reason: str) -> None:
         """Put an image aside that cannot be assessed."""
-        self._bury(self._image(key), self.dead / IMAGES, {"reason": reason})
+        try:
+            said = {"reason": reason, "arrived_ns": self.image(key)[1].st_mtime_ns}
+        except FileNotFoundError:
+            return
+        self._bury(self._image(key), self.dead / IMAGES, said)
 
     def knows(self, key: str) -> bool:
         """Return whether an image is finished, waits, or lies among the dead."""
@@ -283,6 +323,14 @@ class Spool:
 
     def _image(self, key: str) -> Path:
         return self.incoming / f"{key}{_LETTER}"
+
+    def _arrival(self, digest: str) -> int:
+        """Return when a data set came first, in nanoseconds since the epoch: now, where it never came."""
+        path = self.arrived / digest
+        if not path.exists():
+            path.touch(0o600)
+            files.sync_folder(self.arrived)
+        return path.stat().st_mtime_ns
 
     def _is_finished(self, key: str, digest: str) -> bool:
         note = files.read_json(self.done / f"{key}{_NOTE}")

@@ -49,11 +49,14 @@ def revive(spool: Spool) -> int:
             alive = spool.incoming if folder.name == IMAGES else spool.outbox / folder.name
             alive.mkdir(parents=True, exist_ok=True, mode=0o700)
             for _, path in files.oldest_first(folder, ".dcm"):
+                said = files.read_json(path.with_suffix(".json"))
                 files.remove(path.with_suffix(".json"))
                 if (alive / path.name).exists():  # it has come again, or was made again, meanwhile
                     files.remove(path)
                     continue
-                os.utime(path)  # its age, after which it would be given up again, begins anew
+                # A result's age, after which it would be given up, begins anew; an image's arrival stays.
+                arrived = int(said.get("arrived_ns", time.time_ns()))
+                os.utime(path, ns=(arrived, arrived))
                 path.replace(alive / path.name)
                 revived += 1
     except OSError as error:

@@ -10,8 +10,9 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from boneage.core.network import MIB
 from boneage.dicomnode import objects
-from boneage.dicomnode.settings import MIB, NodeSettings
+from boneage.dicomnode.settings import NodeSettings
 from boneage.dicomnode.spool import Spool, key_of, short
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ class FolderWatch:
             if self._spool.is_full(len(content)):
                 log.error("watch: less than min_free_mb would stay free on the spool's disk; files wait")
                 return False
-            new = not accepted.is_own and self._spool.take(key, [content])
+            new = not accepted.is_own and self._spool.take(key, [content], accepted.digest)
             path.unlink()
         except OSError as error:
             log.error("watch: file %s cannot be moved into the spool (%s)", label, error.strerror)

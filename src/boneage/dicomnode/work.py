@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from boneage import __version__
-from boneage.core.errors import BoneAgeError
+from boneage.core.errors import BoneAgeError, DeliveryError, InputError
 from boneage.core.processes import Died, Raised, SteadyWorker, TimedOut
 from boneage.dicomnode.settings import Assess, Destination
 from boneage.dicomnode.spool import Spool, short
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 
 ASSESSED, REFUSED = "assessed", "refused"
 """States of a finished image."""
+
+UNABLE = "unable"
+"""State of an image that waits on: what stopped its assessment lies in the node and not in the image."""
 
 _ATTEMPTS = 2
 _IDLE_S = 1.0
@@ -41,12 +45,10 @@ class Task:
     Args:
         path: of the file.
         forms: to make, of `sr` and `capture`.
-        made_at: the date and time that the results bear: the image's arrival, so that a repeat bears it too.
     """
 
     path: Path
     forms: tuple[str, ...]
-    made_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +56,10 @@ class Outcome:
     """What became of an image.
 
     Args:
-        state: `ASSESSED` or `REFUSED`.
-        digest: SHA-256 of the file.
-        code: of the refusal.
-        message: of the refusal; no identifiers.
+        state: `ASSESSED`, `REFUSED` or `UNABLE`.
+        digest: SHA-256 of the data set; empty where the file has none.
+        code: of the error.
+        message: of the error; no identifiers.
         results: form -> DICOM file.
     """
 
@@ -95,14 +97,21 @@ class Start:
 
 
 def assess(assessor: Assessor, task: Task) -> Outcome:
-    """Assess an image and make its results; a refusal is an outcome too."""
-    from boneage.dicomnode.objects import instance_of
+    """Assess an image and make its results; a refusal is an outcome too.
+
+    The results bear the date and time of the image's arrival, so that a repeat bears them too.
+    """
+    from boneage.dicomnode.objects import digest_of, instance_of
     from boneage.imaging.read import read_bytes
     from boneage.reporting.forms import Form, Source, read_header, render
 
-    content = task.path.read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
+    with task.path.open("rb") as file:
+        content = file.read()
+        arrived = int(os.fstat(file.fileno()).st_mtime)
+    made_at = datetime.fromtimestamp(arrived, UTC).astimezone()
+    digest = ""
     try:
+        digest = digest_of(content)
         radiograph = read_bytes(content)
         source = Source(radiograph, read_header(content))
         assessment = assessor.assess(radiograph)
@@ -112,12 +121,14 @@ def assess(assessor: Assessor, task: Task) -> Outcome:
                 Form(form),
                 assessment,
                 source,
-                instance=instance_of(sop_uid, form, assessor.bundle.name, task.made_at),
+                instance=instance_of(sop_uid, digest, form, assessor.bundle.name, made_at),
             )
             for form in task.forms
         }
-    except BoneAgeError as error:
+    except (InputError, DeliveryError) as error:
         return Outcome(REFUSED, digest, error.code, str(error))
+    except BoneAgeError as error:
+        return Outcome(UNABLE, digest, error.code, str(error))
     return Outcome(ASSESSED, digest, results=results)
 
 
@@ -223,17 +234,19 @@ class Assessing:
         self._worker.stop()
 
     def _assess(self, key: str, stop: threading.Event) -> None:
-        path, status = self._spool.image(key)
-        made_at = datetime.fromtimestamp(int(status.st_mtime), UTC).astimezone()
-        trouble = ""
-        for _ in range(_ATTEMPTS):
-            outcome = self._worker(Task(path, self._forms, made_at))
+        status = self._spool.image(key)[1]
+        attempts = self._spool.attempts(key, status)
+        trouble = "the node itself ended while it was assessed, perhaps for want of memory"
+        while attempts < _ATTEMPTS:
+            outcome = self._attempt(key, status, attempts)
             if isinstance(outcome, Outcome):
                 self._conclude(key, status, outcome)
                 return
             # Whoever stops the node may end its workers too; that is no fault of the image.
             if stop.wait(_STOPPING_S):
+                self._spool.set_attempts(key, status, attempts)
                 return
+            attempts += 1
             trouble = _described(outcome)
             log.error("%s: %s", short(key), trouble)
             if isinstance(outcome, Raised):
@@ -241,7 +254,26 @@ class Assessing:
         self._spool.bury_image(key, trouble)
         log.error("%s cannot be assessed: it lies in dead/images", short(key))
 
-    def _conclude(self, key: str, status: Any, outcome: Outcome) -> None:
+    def _attempt(self, key: str, status: os.stat_result, attempts: int) -> Outcome | Died | Raised | TimedOut:
+        """Assess an image once; the attempt counts, unless it ends in an outcome or does not begin.
+
+        Raises:
+            BoneAgeError: no worker could be started, or it cannot assess anything now.
+        """
+        self._spool.set_attempts(key, status, attempts + 1)
+        try:
+            outcome = self._worker(Task(self._spool.image(key)[0], self._forms))
+        except BoneAgeError:
+            self._spool.set_attempts(key, status, attempts)
+            raise
+        if isinstance(outcome, Outcome):
+            self._spool.set_attempts(key, status, 0)
+            if outcome.state == UNABLE:
+                self._worker.stop()  # the next may find what this one lacked
+                raise BoneAgeError(f"{outcome.code}: {outcome.message}")
+        return outcome
+
+    def _conclude(self, key: str, status: os.stat_result, outcome: Outcome) -> None:
         note = {"state": outcome.state, "digest": outcome.digest}
         if outcome.state == REFUSED:
             note |= {"code": outcome.code, "message": outcome.message}

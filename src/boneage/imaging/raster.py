@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL.Image import DecompressionBombError
 
 from boneage.core.errors import NotAHand, UnreadableImage, UnsupportedImage
 from boneage.core.types import Notice
@@ -88,6 +89,10 @@ def _check_header(data: bytes, kind: _Format, min_side: int) -> bool:
             pages = getattr(header, "n_frames", 1)
             whole = kind.is_whole(data, header)
             white_is_zero = kind.name == "TIFF" and header.tag_v2.get(262) == 0
+    except DecompressionBombError as error:  # Pillow's own limit, which it may reach before `check_size` does
+        raise UnsupportedImage(
+            f"the image is too large, or its {kind.name} header is damaged; export or reduce it first"
+        ) from error
     except _HEADER_ERRORS as error:
         raise UnreadableImage(
             f"the {kind.name} file is damaged or ends early; copy or export it again"

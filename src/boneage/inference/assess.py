@@ -177,7 +177,7 @@ class Assessor:
         known_sex = sex or radiograph.sex
         if known_sex is None:
             raise SexRequired(
-                "the patient's sex is needed and the file does not give it; say --sex female or male"
+                "the patient's sex is needed and the file does not give it: give it, female or male (--sex)"
             )
         with self._watch("inspect"):
             warnings = [*radiograph.warnings, *inspect(radiograph)]

@@ -194,7 +194,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
         raise BundleError(
             f"no atlas at {folder}: {ATLAS} cannot be read; give a folder that `boneage data atlas` made"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is not JSON ({error}); install the atlas again") from error
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         found = record.get("schema") if isinstance(record, dict) else None

@@ -116,7 +116,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise BundleError(
             f"no bundle at {folder}: {path.name} cannot be read; give a bundle's folder"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is not JSON ({error}); install the bundle again") from error
     if not isinstance(manifest, dict):
         raise BundleError(f"{path} holds no JSON object; install the bundle again")
@@ -128,7 +128,23 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     absent = [key for key in NEEDED if key not in manifest]
     if absent:
         raise BundleError(f"{path} has no {absent[0]!r}; install the bundle again")
+    if not isinstance(manifest["methods"], dict):
+        raise BundleError(f"{path}: 'methods' is no JSON object; install the bundle again")
+    _check_names(manifest, path)
     return manifest
+
+
+def _check_names(manifest: Mapping[str, Any], path: Path) -> None:
+    """Refuse files that are no texts, or that lie beyond the bundle's folder."""
+    for part in ("graphs", "files", "checksums"):
+        named: Any = manifest.get(part, {})
+        if not isinstance(named, dict) or not all(isinstance(value, str) for value in named.values()):
+            raise BundleError(f"{path}: {part!r} does not name files by texts; install the bundle again")
+        for name in named if part == "checksums" else named.values():
+            if "\0" in name or name in ("", ".", "..") or Path(name).name != name:
+                raise BundleError(
+                    f"{path}: {name!r} is no file of the bundle's own folder; install the bundle again"
+                )
 
 
 def checksum(path: Path) -> str:

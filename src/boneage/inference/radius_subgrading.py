@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
-
-import numpy as np
 
 from boneage.anatomy.regions import RegionViews, bone_regions
+from boneage.core.arrays import read_arrays
 from boneage.core.errors import BundleError
 from boneage.core.types import FloatArray, Hand, MeanRadius, Notice, Radiograph, RadiusSubgrade, Region, Sex
 from boneage.inference.bundle import Bundle
@@ -129,13 +126,13 @@ def read_means(path: Path) -> tuple[MeanRadius, ...]:
         BundleError: the file holds none, or cannot be read.
     """
     try:
-        with np.load(path) as file:
-            found = [
-                MeanRadius(float(name.replace("_", ".")), name, file[name], int(file[f"{COUNT}{name}"]))
-                for name in file.files
-                if not name.startswith(COUNT)
-            ]
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error) as error:
+        arrays = read_arrays(path)
+        found = [
+            MeanRadius(float(name.replace("_", ".")), name, mean, int(arrays[f"{COUNT}{name}"]))
+            for name, mean in arrays.items()
+            if not name.startswith(COUNT)
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{path.name} holds no mean radii ({error}); install the bundle again") from error
     return tuple(sorted(found, key=lambda mean: mean.grade))
 

@@ -234,9 +234,9 @@ def refuse_harm(readings: LocalReadings, corrected: Vector) -> None:
         if change.low > 0 and change.estimate > LEAST_HARM_MONTHS:
             raise ConfigError(
                 f"calibrating would do harm: the mean absolute error ({name}) would grow by {change} months "
-                "on images that the correction had not seen; nothing is written. Look for labels that are "
-                "wrong (`boneage evaluate --data LOCAL.csv --out DIR` shows the errors), give more images, or "
-                "keep the bundle as it is"
+                "on images that the correction had not seen; nothing is written. Look for wrong labels "
+                "(`boneage evaluate --data LOCAL.csv --out DIR` shows the errors), give more images, or keep "
+                "the bundle as it is"
             )
 
 

@@ -9,6 +9,8 @@ Source: DICOM PS3.3, A.35.3 (Comprehensive SR) and A.8.1 (Secondary Capture).
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -34,6 +36,16 @@ REPORT_SERIES, CAPTURE_SERIES = 9901, 9902
 
 _NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns")
 """Without these nothing can be put into the study and point at the image."""
+
+_MALFORMED = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    NotImplementedError,
+    OSError,
+)
 
 _IMAGES = ("ImageStorage", "ImageStorageForPresentation", "ImageStorageForProcessing")
 """How the keywords of classes of images end."""
@@ -94,7 +106,7 @@ def structured_report(assessment: Assessment, source: Dataset, instance: Instanc
     hd = highdicom()
     made = instance or Instance()
     # Validation warns with the offending value in full, which may be a name; old headers hold odd ones.
-    with disable_value_validation():
+    with disable_value_validation(), _damage_told():
         header = _header(source)
         report: SOPClass = hd.sr.ComprehensiveSR(
             evidence=[header],
@@ -130,7 +142,7 @@ def secondary_capture(
         raise ConfigError(f"a page must be (H, W, 3) uint8, not {page.shape} {page.dtype}: give page_pixels")
     hd = highdicom()
     made = instance or Instance()
-    with disable_value_validation():
+    with disable_value_validation(), _damage_told():
         header = _header(source)
         capture: SOPClass = hd.sc.SCImage(
             pixel_array=page,
@@ -180,12 +192,30 @@ def _equipment(made: Instance) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def _damage_told() -> Iterator[None]:
+    """Tell as a `DeliveryError` what pydicom and highdicom raise on values that they read late."""
+    try:
+        yield
+    except _MALFORMED as error:
+        raise DeliveryError(
+            f"the DICOM file's header holds a value that no result can repeat ({type(error).__name__}): "
+            "export it again, or write an HTML report"
+        ) from error
+
+
 def _header(source: Dataset) -> Dataset:
     """Return what the results need of the source's header, as UTF-8 text, without names and pixels."""
     lacking = [keyword for keyword in _NEEDED if source.get(keyword) in (None, "")]
     if lacking:
         raise DeliveryError(
             f"the DICOM file lacks {', '.join(lacking)}, by which a result finds its image and study: "
+            "export it again, or write an HTML report"
+        )
+    several = [keyword for keyword in _NEEDED if not isinstance(source.get(keyword), str | int | float)]
+    if several:
+        raise DeliveryError(
+            f"the DICOM file says {', '.join(several)} in a way that no result can refer to: "
             "export it again, or write an HTML report"
         )
     if not UID(source.SOPClassUID).keyword.endswith(_IMAGES):

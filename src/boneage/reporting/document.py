@@ -174,13 +174,16 @@ def _ages(assessment: Assessment) -> Iterator[str]:
 def _scores(assessment: Assessment, image: FloatArray) -> Iterator[str]:
     if not assessment.regions:
         return
-    picture = overlay.graded_regions(image, assessment.regions, assessment.hand.box_px)
+    picture = overlay.graded_regions(
+        image, assessment.regions, assessment.hand.box_px, reading=assessment.reading
+    )
+    read = overlay.readers_caption(assessment.regions, assessment.reading)
     yield (
         '<section class="grades"><h3>Grades and scores</h3>'
         f'<figure class="wide"><img alt="Radiograph with the graded regions" src="{embedded(picture)}">'
         "<figcaption>The graded bones (mc metacarpal; pp, mp, dp proximal, middle and distal phalanx; 1 is "
         "the thumb's) with their RUS-CHN grades, capitate and hamate with CHN's; ? was not graded."
-        "</figcaption></figure>"
+        f"{f' {escape(read)}' if read else ''}</figcaption></figure>"
     )
     rows = [_bone_row(region, assessment.sex) for region in assessment.regions]
     totals = [assessment.scores.get(name) for name in SHEET]

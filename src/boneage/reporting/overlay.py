@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boneage.core.errors import DeliveryError
-from boneage.core.types import Box, FloatArray, Hand, Region
+from boneage.core.types import Box, FloatArray, Hand, ReadSheet, Region
+from boneage.reporting.summary_tables import ARROW
 
 Picture = NDArray[np.uint8]
 """(H, W, 3) 8-bit colour in OpenCV's order (blue, green, red)."""
@@ -20,8 +21,12 @@ OUTLINE_COLOUR = (200, 210, 60)
 KEYPOINT_COLOUR = (70, 90, 255)
 REGION_COLOUR = (90, 230, 120)
 UNGRADED_COLOUR = (90, 90, 255)
+CHANGED_COLOUR = (60, 180, 255)
 HEAT_COLOURS = cv2.COLORMAP_INFERNO
 _HEAT_OPACITY = 0.75
+_SHOWN = ("rus_chn", "chn")
+"""Standards whose grades are written on the picture, of a bone those of the first that has any."""
+_ARROW_LONG = 1.5  # of an arrow between two grades, with its margins, of the letters' height
 _MARGIN = 0.08  # around the hand, of its longer side: room for labels
 
 
@@ -49,7 +54,11 @@ def outline(image: FloatArray, hand: Hand, side_px: int = 900) -> Picture:
 
 
 def graded_regions(
-    image: FloatArray, regions: Sequence[Region], hand_box: Box | None = None, side_px: int = 1400
+    image: FloatArray,
+    regions: Sequence[Region],
+    hand_box: Box | None = None,
+    side_px: int = 1400,
+    reading: Sequence[ReadSheet] = (),
 ) -> Picture:
     """Return the hand with every bone's region and its RUS-CHN grade (CHN's for carpals) drawn on it.
 
@@ -58,6 +67,8 @@ def graded_regions(
         regions: of the graded bones; one without grades is drawn in another colour with a question mark.
         hand_box: in source pixels; what lies well outside it and the regions is left out. None keeps all.
         side_px: longest side of the picture.
+        reading: a reader's sheets; where they change a grade that is drawn, theirs follows it in a colour
+            of its own.
     """
     x0, y0, x1, y1 = _cut_out(image.shape, regions, hand_box)
     picture, scale = _scaled(image[y0:y1, x0:x1], side_px)
@@ -65,9 +76,12 @@ def graded_regions(
     moved = [replace(region, box_px=_moved(region.box_px, (x0, y0), scale)) for region in regions]
     for region in moved:
         corners = _fixed_point(np.reshape(np.asarray(region.box_px, dtype=np.float64), (2, 2)), 1.0)
-        for colour, line in (((0, 0, 0), width + 2), (_colour([region]), width)):  # seen on bright films too
+        for colour, line in (
+            ((0, 0, 0), width + 2),
+            (_colour([region], reading), width),
+        ):  # seen on bright films too
             cv2.rectangle(picture, corners[0], corners[1], colour, line, cv2.LINE_AA, _SHIFT)
-    for label in labels(moved, picture.shape[:2]):
+    for label in labels(moved, picture.shape[:2], reading):
         _write(picture, label)
     return picture
 
@@ -82,28 +96,54 @@ class Label:
     size: float
 
 
-def labels(regions: Sequence[Region], shape: tuple[int, int]) -> list[Label]:
+def labels(
+    regions: Sequence[Region], shape: tuple[int, int], reading: Sequence[ReadSheet] = ()
+) -> list[Label]:
     """Return a label for every box, inside the picture, where it hides least of other boxes and labels.
 
     Args:
         regions: with their boxes in the picture's pixels; regions that share a box share a label.
         shape: height and width of the picture.
+        reading: a reader's sheets.
     """
     shared = _shared_boxes(regions)
     taken: list[tuple[float, ...]] = [box for box, _ in shared]
     made = []
     for box, names in shared:
-        text = "  ".join(f"{region.bone} {grade_text(region)}" for region in names)
-        label = _label(text, box, _colour(names), taken, shape)
+        text = "  ".join(f"{region.bone} {grade_text(region, reading)}" for region in names)
+        label = _label(text, box, _colour(names, reading), taken, shape)
         taken.append(label.box_px)
         made.append(label)
     return made
 
 
-def grade_text(region: Region) -> str:
-    """Return a region's grade as people write it: RUS-CHN's, CHN's where RUS-CHN has none, or `?`."""
-    grade = region.grades.get("rus_chn", region.grades.get("chn"))
-    return "?" if grade is None else f"{grade:g}"
+def grade_text(region: Region, reading: Sequence[ReadSheet] = ()) -> str:
+    """Return a region's grade as people write it: RUS-CHN's, CHN's where RUS-CHN has none, or `?`.
+
+    Where a reader changed it, an arrow and the reader's grade follow.
+    """
+    sheet = _shown_sheet(region, reading)
+    grade = next((region.grades[name] for name in _SHOWN if name in region.grades), None)
+    own = "?" if grade is None else f"{grade:g}"
+    return own if sheet is None else f"{own}{ARROW}{sheet.changed[region.bone]:g}"
+
+
+def readers_caption(regions: Sequence[Region], reading: Sequence[ReadSheet]) -> str:
+    """Return what a picture of graded regions says of a reader's changes; nothing where there are none."""
+    made = {(sheet.standard, bone) for sheet in reading for bone in sheet.changed}
+    sheets = [(region.bone, _shown_sheet(region, reading)) for region in regions]
+    shown = {(sheet.standard, bone) for bone, sheet in sheets if sheet is not None}
+    if not shown:
+        return "A reader changed other grades: see the tables." if made else ""
+    more = "; more changes: see the tables" if made - shown else ""
+    return f"{ARROW} the network's grade to the reader's{more}."
+
+
+def _shown_sheet(region: Region, reading: Sequence[ReadSheet]) -> ReadSheet | None:
+    """Return the reader's sheet that changes the grade which the picture shows of a region."""
+    own = [name for name in _SHOWN if name in region.grades][:1]
+    sheets = {sheet.standard: sheet for sheet in reading if region.bone in sheet.changed}
+    return next((sheets[name] for name in own or _SHOWN if name in sheets), None)
 
 
 def _shared_boxes(regions: Sequence[Region]) -> list[tuple[Box, list[Region]]]:
@@ -114,7 +154,9 @@ def _shared_boxes(regions: Sequence[Region]) -> list[tuple[Box, list[Region]]]:
     return list(shared.items())
 
 
-def _colour(regions: Sequence[Region]) -> tuple[int, int, int]:
+def _colour(regions: Sequence[Region], reading: Sequence[ReadSheet]) -> tuple[int, int, int]:
+    if any(_shown_sheet(region, reading) for region in regions):
+        return CHANGED_COLOUR
     return REGION_COLOUR if all(region.grades for region in regions) else UNGRADED_COLOUR
 
 
@@ -149,7 +191,7 @@ def _label(
     """Return a text's label beside a box, or at its corners, where it hides least of what is there."""
     height, width = shape
     size = max(0.4, max(shape) / 1300)
-    (wide, tall), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 2)
+    wide, tall = _text_size(text, size)
     x0, y0, x1, y1 = (round(edge) for edge in box)
     lefts = (x1 + 6, x0 - wide - 6)
     tops = ((y0 + y1 - tall) // 2, y0 - tall, y1)
@@ -166,8 +208,37 @@ def _label(
 def _write(picture: Picture, label: Label) -> None:
     x0, y0, x1, y1 = label.box_px
     cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), (0, 0, 0), -1)
-    at = (x0 + 2, y1 - 4)
-    cv2.putText(picture, label.text, at, cv2.FONT_HERSHEY_SIMPLEX, label.size, label.colour, 2, cv2.LINE_AA)
+    x, y = x0 + 2, y1 - 4
+    long, tall = _arrow_size(label.size)
+    for piece, after in _pieces(label.text):
+        cv2.putText(
+            picture, piece, (x, y), cv2.FONT_HERSHEY_SIMPLEX, label.size, label.colour, 2, cv2.LINE_AA
+        )
+        x += cv2.getTextSize(piece, cv2.FONT_HERSHEY_SIMPLEX, label.size, 2)[0][0]
+        if after:
+            ends = (x + tall // 6, y - tall // 2), (x + long - tall // 6, y - tall // 2)
+            cv2.arrowedLine(picture, *ends, label.colour, 2, cv2.LINE_AA, tipLength=0.4)
+            x += long
+
+
+def _text_size(text: str, size: float) -> tuple[int, int]:
+    """Return the width and the height of a text, its arrows drawn, in pixels."""
+    long, tall = _arrow_size(size)
+    pieces = [piece for piece, _ in _pieces(text)]
+    wide = sum(cv2.getTextSize(piece, cv2.FONT_HERSHEY_SIMPLEX, size, 2)[0][0] for piece in pieces)
+    return wide + (len(pieces) - 1) * long, tall
+
+
+def _pieces(text: str) -> Iterator[tuple[str, bool]]:
+    """Return what stands between a text's arrows, which OpenCV's letters lack, and whether one follows."""
+    pieces = text.split(ARROW)
+    yield from ((piece, at + 1 < len(pieces)) for at, piece in enumerate(pieces))
+
+
+def _arrow_size(size: float) -> tuple[int, int]:
+    """Return the length of an arrow with its margins, and the height of the letters beside it."""
+    (_, tall), _ = cv2.getTextSize("0", cv2.FONT_HERSHEY_SIMPLEX, size, 2)
+    return round(_ARROW_LONG * tall), tall
 
 
 def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:

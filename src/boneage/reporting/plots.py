@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boneage.core.errors import ConfigError
 from boneage.core.types import FloatArray
+from boneage.reporting.letters import give_fonts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,6 +150,7 @@ def _points_by_sex(axes: Axes, x: Ages, y: Ages, sexes: Sequence[str]) -> None:
 
 def png(figure: Figure) -> bytes:
     """Return a figure as a PNG file; the same figure gives the same bytes."""
+    _give_fonts(figure)
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()
@@ -156,6 +158,7 @@ def png(figure: Figure) -> bytes:
 
 def svg(figure: Figure) -> bytes:
     """Return a figure as an SVG file, its letters as shapes; the same figure gives the same bytes."""
+    _give_fonts(figure)
     file = io.BytesIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(file, format="svg", metadata=nothing)
@@ -165,6 +168,12 @@ def svg(figure: Figure) -> bytes:
     for number, name in enumerate(names):
         text = text.replace(name, f"part{number}")
     return text.encode("utf-8")
+
+
+def _give_fonts(figure: Figure) -> None:
+    from matplotlib.text import Text
+
+    give_fonts(figure.findobj(Text))
 
 
 def titled_figure(width: float, height: float, title: str = "") -> Figure:

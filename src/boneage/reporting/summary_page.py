@@ -16,6 +16,7 @@ from boneage.reporting import overlay
 from boneage.reporting.coding import INTENDED_USE, LEARNT, sd_score
 from boneage.reporting.growth import GrowthLine, age_lines
 from boneage.reporting.growth_plot import GrowthChart, draw_growth, growth_chart, short_caption
+from boneage.reporting.letters import columns, drawable, give_fonts
 from boneage.reporting.summary_tables import (
     COLUMN,
     GAP,
@@ -83,7 +84,7 @@ def summary_figure(assessment: Assessment, image: FloatArray, name: str = "") ->
     from matplotlib.figure import Figure
 
     page = Figure(figsize=A4_INCHES, facecolor="white")
-    page.text(RIGHT, 0.978, shortened(name), size=7.5, color=SOFT, ha="right", parse_math=False)
+    page.text(RIGHT, 0.978, shortened(drawable(name)), size=7.5, color=SOFT, ha="right", parse_math=False)
     page.text(LEFT, 0.958, TITLE, size=15, weight="bold", color=INK)
     page.text(RIGHT, 0.958, INTENDED_USE, size=8.5, color=SOFT, ha="right")
     _rule(page, 0.949)
@@ -95,6 +96,7 @@ def summary_figure(assessment: Assessment, image: FloatArray, name: str = "") ->
     else:
         _with_plot(page, assessment, image, floor, chart)
     _provenance(page, assessment)
+    give_fonts(page.texts)
     return page
 
 
@@ -150,7 +152,12 @@ class Book:
 
 def shortened(name: str, letters: int = 110) -> str:
     """Return a name that fits: of a long one the end, which tells files apart."""
-    return name if len(name) <= letters else f"...{name[3 - letters :]}"
+    if columns(name) <= letters:
+        return name
+    end = name
+    while columns(end) > letters - len("..."):
+        end = end[1:]
+    return f"...{end}"
 
 
 def _rule(page: Figure, y: float) -> None:
@@ -205,10 +212,16 @@ def _scale(axes: Axes, assessment: Assessment) -> None:
 
 def _picture(page: Figure, assessment: Assessment, image: FloatArray, top: float, bottom: float) -> None:
     """Draw the picture into the left column; its caption is below `bottom`."""
+    read = overlay.readers_caption(assessment.regions, assessment.reading) if assessment.regions else ""
+    bottom += ROW if read else 0.0  # the caption's second line
     axes = page.add_axes((LEFT, bottom, LEFT_END - LEFT, top - bottom))
     if assessment.regions:
-        drawn = overlay.graded_regions(image, assessment.regions, assessment.hand.box_px)
+        drawn = overlay.graded_regions(
+            image, assessment.regions, assessment.hand.box_px, reading=assessment.reading
+        )
         said = "Graded bones with RUS-CHN grades (carpals: CHN); ? was not graded."
+        if read:
+            said += f"\n{read}"
     else:
         drawn = overlay.outline(image, assessment.hand)
         said = "The hand as found."
@@ -238,7 +251,9 @@ def _notes(page: Figure, assessment: Assessment) -> float:
     """
     heights = height_lines(assessment)
     taken = len(heights) + (GAP - 1 if heights else 0)
-    lines = list(_fitting(list(_texts(assessment)), max(_LEAST_NOTES, int(_MOST_LINES - taken))))
+    lines = list(
+        _fitting(list(map(drawable, _texts(assessment))), max(_LEAST_NOTES, int(_MOST_LINES - taken)))
+    )
     top = _FLOOR + (taken + len(lines) - 1) * ROW
     _rule(page, top + 1.4 * ROW)
     y = write_heights(page, heights, top) if heights else top
@@ -251,7 +266,9 @@ def _fitting(texts: list[str], room: int) -> Iterator[str]:
     """Return the texts in lines, and in place of those that do not fit a line that counts them."""
     left = room
     for at, text in enumerate(texts):
-        wrapped = wrap(text, NOTE_WIDTH, subsequent_indent="   ")
+        # Chinese letters are twice as wide.
+        width = NOTE_WIDTH * len(text) // max(1, columns(text))
+        wrapped = wrap(text, width, subsequent_indent="   ")
         reserved = at + 1 < len(texts)  # a line for the count of what is left out
         if len(wrapped) + reserved > left:
             yield f"... and {len(texts) - at} more of these, which the HTML report holds"

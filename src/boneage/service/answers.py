@@ -125,7 +125,9 @@ class Sheet(BaseModel):
     sex: SexName
     grades: GradesGiven = Field(max_length=40)
     chronological_age_months: Months | None = None
-    partial: bool = Field(False, strict=True, description="score what is there; without it every bone must be given")
+    partial: bool = Field(
+        False, strict=True, description="score what is there; without it every bone must be given"
+    )
 
 
 class ScoredBone(BaseModel):

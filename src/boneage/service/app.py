@@ -19,13 +19,13 @@ from starlette.staticfiles import StaticFiles
 
 from boneage import __version__
 from boneage.core.errors import HTTP_STATUS, BoneAgeError, DeliveryError, TableMissing, http_status
+from boneage.core.network import MIB
 from boneage.reporting.coding import INTENDED_USE
 from boneage.service import job_routes, reference_routes
 from boneage.service.answers import JOBS, Problem
 from boneage.service.limits import HEADERS, Guard, problem
 from boneage.service.metrics import Metrics
 from boneage.service.server import ReportFailed, Server
-from boneage.service.settings import MIB
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -96,6 +96,8 @@ def _add_watch(app: FastAPI, server: Server) -> None:
             server.store.check()
         except SQLAlchemyError:
             return problem(503, "not_ready", "the database does not answer")
+        if not server.has_room():
+            return problem(503, "not_ready", "the disk is full: free some of it, or delete jobs")
         if not server.dispatcher.ready:
             return problem(503, "not_ready", server.dispatcher.trouble or "no worker has its bundle yet")
         return JSONResponse({"status": "ready"})
@@ -109,7 +111,7 @@ def _add_watch(app: FastAPI, server: Server) -> None:
 def _add_page(app: FastAPI) -> None:
     """Add the reading room."""
 
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     def page() -> FileResponse:
         return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
 
@@ -172,7 +174,8 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(SQLAlchemyError)
     def no_database(_request: Request, error: SQLAlchemyError) -> JSONResponse:
-        log.error("the database failed: %s", type(error).__name__)
+        # The driver's own words hold no values: those are parameters, which are left out.
+        log.error("the database failed: %s", getattr(error, "orig", None) or type(error).__name__)
         return problem(503, "database", "the database does not answer: try again soon", {"Retry-After": "5"})
 
     @app.exception_handler(Exception)

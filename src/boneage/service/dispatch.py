@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from sqlalchemy.exc import OperationalError
+
 from boneage.core.errors import BoneAgeError
 from boneage.core.processes import Died, Raised, SteadyWorker, TimedOut
 from boneage.reporting.tabular import REJECTED, Failure
@@ -17,6 +19,9 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS = 2
 """How often an image is tried that brings its worker down."""
+
+MOST_ATTEMPTS = 5
+"""How often one is taken at all: what brings the whole server down each time would do so for ever."""
 
 _LOOK_S = 1.0
 """How often a thread looks for jobs that another server left."""
@@ -129,6 +134,12 @@ class Dispatcher:
         row = self._store.claim(self._server, 2 * self._timeout_s + _LEASE_ROOM_S)
         if row is None:
             return False
+        if row.attempts > MOST_ATTEMPTS:
+            log.error(
+                "job %s: given up, as the server ended %d times while it was read", row.id, MOST_ATTEMPTS
+            )
+            self._end(row.id, ending_of(Died(None)), 0.0)
+            return True
         began = time.monotonic()
         try:
             answer = worker(Assess(row.content, row.patient))
@@ -143,12 +154,21 @@ class Dispatcher:
                 log.warning("job %s: its worker ended (exit code %s); once more", row.id, answer.exit_code)
                 self._store.release(row.id, counted=True)
                 return True
-        ending = ending_of(answer)
-        self._store.finish(row.id, ending)
-        seconds = time.monotonic() - began
-        log.info("job %s: %s in %.2f s", row.id, ending.error_code or ending.state, seconds)
-        self._finished(row.id, ending, seconds)
+        self._end(row.id, ending_of(answer), time.monotonic() - began)
         return True
+
+    def _end(self, name: str, ending: Ending, seconds: float) -> None:
+        """Record how a job ended; a database that is away comes back, and the work need not be done again."""
+        while True:
+            try:
+                self._store.finish(name, ending)
+                break
+            except OperationalError as error:
+                log.error("job %s: its end cannot be kept yet (%s)", name, type(error).__name__)
+                if self._stopping.wait(_RESTART_S):
+                    raise
+        log.info("job %s: %s in %.2f s", name, ending.error_code or ending.state, seconds)
+        self._finished(name, ending, seconds)
 
     def _keep_house(self) -> None:
         while not self._stopping.is_set():

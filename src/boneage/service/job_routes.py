@@ -14,6 +14,7 @@ from fastapi import APIRouter, Depends, File, Form, Header, Path, Query, Respons
 from pydantic import BeforeValidator
 from starlette.concurrency import run_in_threadpool
 
+from boneage.core.network import MIB
 from boneage.core.types import Sex
 from boneage.imaging.read import kind_of
 from boneage.inference.reading import read_over
@@ -24,7 +25,6 @@ from boneage.reporting.tabular import assessment_record
 from boneage.service.answers import JOBS, Job, JobPage, Problem, Reading, links, summary
 from boneage.service.limits import refuse, too_large
 from boneage.service.server import Server, the_server
-from boneage.service.settings import MIB
 from boneage.service.store import KeyReused, QueueFull, State, Submission
 from boneage.service.work import Render, View
 from boneage.standards.adult_height import Child
@@ -52,6 +52,7 @@ _SENDING: dict[int | str, dict[str, Any]] = {
     409: {"model": Problem, "description": "The idempotency key belongs to another request"},
     413: {"model": Problem, "description": "The image is too large"},
     415: {"model": Problem, "description": "No image by its content, or no multipart form"},
+    507: {"model": Problem, "description": "The server's disk is full"},
     429: {
         "model": Problem,
         "description": "The queue is full",
@@ -159,9 +160,7 @@ async def submit(
         raise too_large(most)
     # Few images at once are in memory, and none while its sender waits for the end of the job.
     async with server.intake:
-        name, new = await run_in_threadpool(
-            _accepted, server, file.file, (patient, label, idempotency_key)
-        )
+        name, new = await run_in_threadpool(_accepted, server, file.file, (patient, label, idempotency_key))
     row = await server.ended_job(name, wait)
     if row is None:
         raise refuse(404, "no_such_job", "the job was deleted while it was waited for")
@@ -173,6 +172,8 @@ async def submit(
 def _accepted(server: Server, file: BinaryIO, said: tuple[Said, str, str | None]) -> tuple[str, bool]:
     """Return the id of the job that a request makes, or made before, and whether it is new."""
     submission = _submission(file.read(), *said)
+    if not server.has_room(len(submission.content)):
+        raise refuse(507, "disk_full", "the server's disk is full: tell its administrator")
     try:
         name, new = server.store.submit(submission, server.settings.queue)
     except KeyReused:

@@ -14,7 +14,7 @@ from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 
-from boneage.service.settings import MIB, names_loopback
+from boneage.core.network import MIB, is_loopback
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -117,7 +117,7 @@ class Guard:
         """Return why a request is answered without reading its body."""
         headers = Headers(scope=scope)
         path, method = scope["path"], scope["method"]
-        if self._token is None and not names_loopback(_host(headers)):
+        if self._token is None and not is_loopback(_host(headers)):
             return problem(
                 421, "wrong_host", "this server answers this machine only: ask for localhost, or set a token"
             )

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Path, Response
 
 from boneage import __version__
 from boneage.core.errors import NotApplicable, WrongBones
+from boneage.core.network import MIB
 from boneage.core.types import Sex
 from boneage.inference.atlas import Atlas
 from boneage.reporting.coding import INTENDED_USE
@@ -25,7 +26,6 @@ from boneage.service.answers import (
 )
 from boneage.service.limits import refuse
 from boneage.service.server import Server, the_server
-from boneage.service.settings import MIB
 from boneage.standards.growth import bone_age_sd_score, reference_sd
 from boneage.standards.names import parse_bone
 from boneage.standards.scoring import score, standard

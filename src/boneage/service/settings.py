@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import secrets
 import socket
@@ -10,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from boneage.core.errors import ConfigError
+from boneage.core.network import is_loopback
 from boneage.core.runtime import DEFAULT_RUNTIME
 
-MIB = 1 << 20
 DATABASE = "boneage.sqlite"
 TOKEN = "token"
 
@@ -39,6 +38,8 @@ class ServiceSettings:
         idle_s: time a connection may stay without a request.
         neighbours: whether results tell which training hands are alike; takes a quarter more time.
         job_s: time an assessment may take, and a report.
+        min_free_mib: MiB that stay free on the disk of `data`, so that what is there can be ended and
+            deleted; beyond them uploads are answered 507.
         connections: served at once; beyond them 503.
         retention_days: after which an ended job is deleted with its image; 0 keeps it for ever.
         tls_certificate: PEM file, with `tls_key`; empty serves plain HTTP.
@@ -61,6 +62,7 @@ class ServiceSettings:
     upload_s: float = 60.0
     idle_s: float = 15.0
     job_s: float = 60.0
+    min_free_mib: int = 512
     connections: int = 512
     retention_days: float = 30.0
     tls_certificate: str = ""
@@ -77,15 +79,15 @@ class ServiceSettings:
                 raise ConfigError(f"{name} must be seconds above 0, not {getattr(self, name)}: raise it")
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port must be from 0 to 65535, not {self.port}: name another")
-        if self.threads < 0 or not self.retention_days >= 0:
-            raise ConfigError("threads and retention_days must be 0 or more: raise them")
+        if self.threads < 0 or self.min_free_mib < 0 or not self.retention_days >= 0:
+            raise ConfigError("threads, min_free_mib and retention_days must be 0 or more: raise them")
         if bool(self.tls_certificate) != bool(self.tls_key):
             raise ConfigError("tls_certificate and tls_key belong together: give both, or none")
 
     @property
     def loopback(self) -> bool:
         """Whether only this machine can reach the server."""
-        return names_loopback(self.host)
+        return is_loopback(self.host)
 
     @property
     def name(self) -> str:
@@ -104,14 +106,6 @@ class ServiceSettings:
         return self.threads or max(1, min(8, processors // self.workers))
 
 
-def names_loopback(host: str) -> bool:
-    """Return whether a name or address is this machine's own, whoever resolves it."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def the_token(settings: ServiceSettings) -> str | None:
     """Return the token that requests must bear; None on loopback where none is set.
 
@@ -120,15 +114,26 @@ def the_token(settings: ServiceSettings) -> str | None:
     Raises:
         ConfigError: the token's file cannot be read or made, or holds none.
     """
+    known = known_token(settings)
+    return _made_token(settings) if known is None and not settings.loopback else known
+
+
+def known_token(settings: ServiceSettings) -> str | None:
+    """Return the token that is set, or was made before; None where there is none.
+
+    Raises:
+        ConfigError: the token's file cannot be read, or holds none.
+    """
     if settings.token_file:
         return _read_token(Path(settings.token_file))
     if given := os.environ.get("BONEAGE_TOKEN", "").strip():
         return _checked(given, "BONEAGE_TOKEN")
     kept = Path(settings.data) / TOKEN
-    if kept.exists():
-        return _read_token(kept)
-    if settings.loopback:
-        return None
+    return _read_token(kept) if kept.exists() else None
+
+
+def _made_token(settings: ServiceSettings) -> str:
+    kept = Path(settings.data) / TOKEN
     token = secrets.token_urlsafe(32)
     try:
         kept.touch(mode=0o600, exist_ok=False)

@@ -165,10 +165,19 @@ class Store:
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
         except SQLAlchemyError as error:
-            raise RuntimeUnavailable(
-                f"the service's database cannot be opened ({type(error).__name__}): check that it runs, that "
-                "the URL is right and that this user may write to it"
-            ) from error
+            raise _unreachable(error) from error
+
+    def reach(self) -> None:
+        """Connect, and change nothing.
+
+        Raises:
+            RuntimeUnavailable: the database cannot be reached.
+        """
+        try:
+            with self.engine.connect():
+                pass
+        except SQLAlchemyError as error:
+            raise _unreachable(error) from error
 
     def close(self) -> None:
         """Let go of the database."""
@@ -372,6 +381,13 @@ class Store:
             with self._reading() as connection:
                 driver: Any = connection.connection.driver_connection
                 driver.executescript("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _unreachable(error: SQLAlchemyError) -> RuntimeUnavailable:
+    return RuntimeUnavailable(
+        f"the service's database cannot be opened ({type(error).__name__}): check that it runs, that the URL "
+        "is right, that its disk has room and that this user may write to it"
+    )
 
 
 def _whole() -> Select[Any]:

@@ -71,6 +71,15 @@ def read_config(path: Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
     Raises:
         ConfigError: the file is missing or no TOML, a key is unknown, a value has the wrong type.
     """
+    return build(kind, read_tree(path, overrides), str(path.name))
+
+
+def read_tree(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a TOML file with some values replaced, its keys not checked.
+
+    Raises:
+        ConfigError: the file is missing or no TOML, or an override is not written as one.
+    """
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -79,7 +88,7 @@ def read_config(path: Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
         raise ConfigError(f"{path} is not TOML: {error}") from error
     for override in overrides:
         _override(tree, override)
-    return build(kind, tree, str(path.name))
+    return tree
 
 
 def _override(tree: dict[str, Any], text: str) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from boneage.core.arrays import read_arrays
 from boneage.core.errors import BundleError
 from boneage.core.types import FloatArray
 from boneage.recipes.radius_subgrades.config import InputConfig
@@ -147,15 +146,14 @@ class Subgrader:
             BundleError: the file cannot be read, or lacks an array.
         """
         try:
-            with np.load(path) as file:
-                arrays = {name: file[name] for name in file.files}
+            arrays = read_arrays(path)
             given = {**settings["input"], "window": tuple(settings["input"]["window"])}
             pairs = tuple(
                 _pair(arrays, index, described) for index, described in enumerate(settings["pairs"])
             )
             template = arrays["template"].astype(np.float32) if given["align"] else None
             return cls(InputConfig(**given), template, pairs)
-        except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise BundleError(
                 f"{path.name} is not what its settings say ({error}); install it again"
             ) from error

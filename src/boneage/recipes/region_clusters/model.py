@@ -15,6 +15,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from boneage.core.arrays import read_arrays
 from boneage.core.errors import BundleError, ConfigError
 from boneage.core.types import FloatArray, Sex
 from boneage.recipes.region_clusters.config import InputConfig
@@ -29,7 +30,7 @@ _UNREADABLE = (
     OSError,
     EOFError,
     ValueError,
-    KeyError,
+    LookupError,
     TypeError,
     AttributeError,
     RuntimeError,
@@ -127,8 +128,7 @@ class RegionClusters:
             BundleError: the file cannot be read, or does not belong to the settings.
         """
         try:
-            with np.load(file) as saved:
-                arrays = {name: saved[name] for name in saved.files}
+            arrays = read_arrays(file)
             config = build(InputConfig, settings["input"], "input")
             names = tuple(settings["regions"])
             known = tuple(_group_ages(tree) for tree in settings["groups"])

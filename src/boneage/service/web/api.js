@@ -4,6 +4,8 @@ import { say } from "./words.js";
 
 const BASE = "/api/v1";
 const STORED = "boneage.token";
+// What a header can carry: with any other letter fetch() throws, as if no server answered.
+const SENDABLE = /^[\x20-\x7e]+$/;
 
 /** What the server refused or did not answer; `status` is 0 where it did not answer at all. */
 export class ApiError extends Error {
@@ -16,7 +18,7 @@ export class ApiError extends Error {
 /** Fetch a path of the API and return the answer; asks for the token where one is needed. */
 export async function request(path, { method = "GET", json, headers = {}, signal } = {}) {
   for (;;) {
-    const token = sessionStorage.getItem(STORED);
+    const token = storedToken();
     const answer = await attempt(path, token, { method, json, headers, signal });
     if (answer.ok) return answer;
     if (answer.status !== 401) throw await refusal(answer);
@@ -44,7 +46,7 @@ export async function download(path) {
 /** Post a form, tell how much of it (0 to 1) is sent, and return the object that the server answers. */
 export async function postForm(path, form, headers, onSent) {
   for (;;) {
-    const token = sessionStorage.getItem(STORED);
+    const token = storedToken();
     const sent = await send(path, form, { ...headers, ...bearer(token) }, onSent);
     if (sent.status !== 401) return settled(sent);
     await newToken(token);
@@ -107,11 +109,17 @@ function seconds(text) {
   return Number.isFinite(value) ? Math.max(1, value) : null;
 }
 
+// A token that cannot be sent counts as none, so that it is asked for anew.
+function storedToken() {
+  const kept = sessionStorage.getItem(STORED);
+  return kept !== null && SENDABLE.test(kept) ? kept : null;
+}
+
 let asking = null;
 
 /** Wait until there is another token than the one that was refused; all requests share one dialog. */
 function newToken(refused) {
-  if (sessionStorage.getItem(STORED) !== refused) return Promise.resolve();
+  if (storedToken() !== refused) return Promise.resolve();
   asking ??= askToken(refused !== null).finally(() => (asking = null));
   return asking;
 }
@@ -127,7 +135,12 @@ function askToken(wasRefused) {
   return new Promise((resolve) => {
     form.onsubmit = (event) => {
       event.preventDefault();
-      sessionStorage.setItem(STORED, form.elements.token.value.trim());
+      const token = form.elements.token.value.trim();
+      if (!SENDABLE.test(token)) {
+        showProblem(byId("token-problem"), say("token_letters"));
+        return;
+      }
+      sessionStorage.setItem(STORED, token);
       dialog.close();
       resolve();
     };

@@ -56,6 +56,7 @@ export class Overlay {
       node.classList.toggle("changed", graded.some((bone) => grades[bone].changed));
       node.classList.toggle("absent", graded.length === 0);
     }
+    this.place();
   }
 
   /** Mark the bone that is being read. */
@@ -64,6 +65,8 @@ export class Overlay {
     for (const { bones, node } of this.groups) node.classList.toggle("selected", bones.includes(bone));
     const chosen = this.groups.find(({ bones }) => bones.includes(bone));
     if (chosen) this.svg.append(chosen.node);
+    // Its name grows, and may now need the other side.
+    this.place();
   }
 
   /** Return how far the film must move to have a bone in the middle, null where it can be seen. */
@@ -95,14 +98,23 @@ export class Overlay {
       node.setAttribute("cy", y);
       node.classList.toggle("absent", !this.shown.points);
     }
-    for (const { rects, text, boxPx, node, outer } of this.groups) {
+    for (const { node } of this.groups) node.classList.toggle("hidden", !this.shown.regions);
+    // All are measured before any is moved, so that the browser lays them out once.
+    const lengths = this.groups.map(({ text }) => text.getComputedTextLength());
+    for (const [index, { rects, text, boxPx, outer }] of this.groups.entries()) {
       const [x, y, wide, high] = this.frame(rects, boxPx);
-      const right = outer ? !this.thumbRight : this.thumbRight;
+      const own = outer ? !this.thumbRight : this.thumbRight;
+      const right = this.isRight(own, x, wide, lengths[index]);
       text.setAttribute("x", right ? x + wide + GAP : x - GAP);
-      text.setAttribute("y", outer ? y + high : y + high / 2 + GAP);
+      text.setAttribute("y", outer || right !== own ? y + high : y + high / 2 + GAP);
       text.setAttribute("text-anchor", right ? "start" : "end");
-      node.classList.toggle("hidden", !this.shown.regions);
     }
+  }
+
+  /** Return whether a name stands right of its box: on its `own` side, or where only the other has room. */
+  isRight(own, x, wide, length) {
+    const room = { true: x + wide + GAP + length <= this.film.box.clientWidth, false: x - GAP - length >= 0 };
+    return room[own] || !room[!own] ? own : !own;
   }
 
   frame(rects, [x0, y0, x1, y1]) {

@@ -19,10 +19,16 @@ const STATES = { saving: "save_saving", saved: "save_saved", unsaved: "save_unsa
 /** Show a job in `place` until `signal` ends it; a job that is still being read is waited for. */
 export async function openReading(place, id, signal) {
   place.replaceChildren(element("p.soft", { role: "status" }, say("loading")));
-  const job = await ended(place, id, signal);
-  if (signal.aborted) return;
-  if (job.state === "done") await new Reading(place, job, signal).open();
-  else inEachLanguage(() => place.replaceChildren(...refusal(job)), signal);
+  try {
+    const job = await ended(place, id, signal);
+    if (signal.aborted) return;
+    if (job.state === "done") await new Reading(place, job, signal).open();
+    else inEachLanguage(() => place.replaceChildren(...refusal(job)), signal);
+  } catch (error) {
+    // The front says what is wrong; here nothing is loading any more.
+    if (!signal.aborted) inEachLanguage(() => place.replaceChildren(backLink()), signal);
+    throw error;
+  }
 }
 
 async function ended(place, id, signal) {

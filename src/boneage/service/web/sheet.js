@@ -169,8 +169,10 @@ export class Sheet {
   note(now) {
     const score = this.scores[this.name];
     const [total, age] = [numberText(score?.expected_total, 1), ageText(score?.expected_age_months)];
-    const remarks = [...(score?.remarks ?? []), ...(now?.warnings ?? []).map(codedText)];
-    const texts = [score && say("expected", { total, age }), now?.edition, ...new Set(remarks)];
+    // The network's score and the reader's may owe the same remark; the one with a code says more.
+    const remarks = [...(score?.remarks ?? []).map((text) => ({ text })), ...(now?.warnings ?? [])];
+    const said = new Map(remarks.map((remark) => [remark.message ?? remark.text, codedText(remark)]));
+    const texts = [score && say("expected", { total, age }), now?.edition, ...said.values()];
     if (this.hasNetwork) texts.push(say("learnt"));
     this.notes.replaceChildren(...texts.filter(Boolean).map((text) => element("p", text)));
   }

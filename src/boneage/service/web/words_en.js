@@ -87,6 +87,7 @@ export default {
   token: "Token",
   token_use: "Use this token",
   token_refused: "The server refused this token. Check it and try again.",
+  token_letters: "A token has only the letters A to Z, digits and signs such as - and _. Switch the keyboard to English and type or paste it again.",
   network_failure: "The server does not answer. Check the connection and try again.",
   server_said: "The server answered with an error ({status}).",
 

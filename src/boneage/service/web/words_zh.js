@@ -87,6 +87,7 @@ export default {
   token: "令牌",
   token_use: "使用此令牌",
   token_refused: "服务器拒绝了此令牌。请核对后重试。",
+  token_letters: "令牌只含英文字母、数字和 - _ 等半角符号。请切换到英文输入法，重新输入或粘贴。",
   network_failure: "服务器没有应答。请检查连接后重试。",
   server_said: "服务器返回错误（{status}）。",
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import socket
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +14,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from boneage.core.errors import ConfigError
 from boneage.service.app import create_app
-from boneage.service.server import Server
+from boneage.service.server import Server, check_tls
 from boneage.service.settings import ServiceSettings
-
 
 _GRACE_S = 10
 """What requests may still take when the server is told to end."""
@@ -33,7 +34,9 @@ def serve(settings: ServiceSettings, begun: Callable[[str, Server], None]) -> No
     """
     listening = _listen(settings)
     try:
-        server = Server(settings)
+        host, port = listening.getsockname()[:2]
+        server = Server(dataclasses.replace(settings, port=port))
+        check_tls(settings)
         config = uvicorn.Config(
             create_app(server),
             http=_prompt(settings.idle_s),
@@ -47,7 +50,8 @@ def serve(settings: ServiceSettings, begun: Callable[[str, Server], None]) -> No
             ssl_certfile=settings.tls_certificate or None,
             ssl_keyfile=settings.tls_key or None,
         )
-        host, port = listening.getsockname()[:2]
+        # Uploads of more than 1 MiB pass through unnamed files, which belong where the images lie.
+        tempfile.tempdir = settings.data
         scheme = "https" if settings.tls_certificate else "http"
         begun(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}", server)
         uvicorn.Server(config).run(sockets=[listening])
@@ -73,7 +77,7 @@ def _listen(settings: ServiceSettings) -> socket.socket:
 
 
 def _prompt(idle_s: float) -> type[H11Protocol]:
-    """Return uvicorn's protocol, which also ends what brings no whole request, or reads no answer, in time."""
+    """Return uvicorn's protocol, which also ends who brings no whole request, or reads no answer, in time."""
 
     class Prompt(H11Protocol):
         _last: Any = None

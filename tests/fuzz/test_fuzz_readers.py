@@ -1,0 +1,121 @@
+"""Hypothesis damages files of every kind: each reader answers rightly, or refuses with a deliberate error.
+
+500 inputs here; `make fuzz` tries 10,000, in processes of limited memory and time.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import garbage
+from readers import ANSWERED, BY_NAME, READERS, FuzzedReader, Wrong
+
+HANG_S = 10
+INPUTS = {
+    "DICOM": 64,
+    "DICOM results": 3,
+    "manifest Parquet": 14,
+    "atlas": 8,
+    "HTTP": 30,
+    "no hand, assessed": 13,
+    "damaged hand, assessed": 9,
+}
+"""Where it is not `SOME`; together 500."""
+SOME = 28
+
+CHANCE = st.randoms(use_true_random=False, note_method_calls=False)
+
+
+@contextmanager
+def no_longer_than(seconds: int) -> Iterator[None]:
+    def late(*_: object) -> None:
+        raise TimeoutError(f"no answer in {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def count_of(reader: FuzzedReader) -> int:
+    return INPUTS.get(reader.name, SOME)
+
+
+def test_the_suite_tries_five_hundred_inputs_of_every_reader_there_is() -> None:
+    assert set(INPUTS) <= set(BY_NAME)
+    assert sum(map(count_of, READERS)) >= 500
+    assert sum(reader.share for reader in READERS) == 10_000
+
+
+@pytest.mark.parametrize("name", [reader.name for reader in READERS if reader.name != "no hand, assessed"])
+def test_a_damaged_input_is_answered_or_refused(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    reader = BY_NAME[name]
+    reader.outcome(reader.input(Random(0)))  # loads networks, or starts the service, outside any limit
+    outcomes = set()
+
+    @settings(
+        max_examples=count_of(reader),
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(chance=CHANCE)
+    def tried(chance: Random) -> None:
+        data = reader.input(chance)
+        with no_longer_than(HANG_S):
+            outcomes.add(reader.outcome(data))
+
+    tried()
+    assert outcomes - {ANSWERED}, "no input was refused: the damage does not reach the reader"
+
+
+@pytest.mark.parametrize("kind", sorted(garbage.KINDS))
+def test_what_is_no_whole_hand_gets_no_age(kind: str) -> None:
+    reader = BY_NAME["no hand, assessed"]
+    picture = garbage.encoded(".png", garbage.KINDS[kind](garbage.np.random.default_rng(8)))
+    assert reader.outcome(kind.encode() + b"\0" + picture) in {
+        "not_a_hand", "several_hands", "incomplete_hand", "unsupported_image",
+    }  # fmt: skip
+
+
+def test_the_seeds_themselves_are_answered() -> None:
+    """Damage is told from wholeness: what is whole is read."""
+    for name in ("PNG", "JPEG", "TIFF", "WebP", "DICOM", "DICOM node", "kept assessment", "bundle arrays",
+                 "atlas", "batch journal", "score sheet", "manifest CSV", "manifest Parquet"):  # fmt: skip
+        reader = BY_NAME[name]
+        for data in reader.seeds():
+            assert reader.outcome(data) == ANSWERED, name
+
+
+def test_memory_that_runs_out_is_no_deliberate_error() -> None:
+    from boneage.core.errors import UnreadableImage
+
+    def hiding(_: bytes) -> str:
+        try:
+            raise MemoryError
+        except MemoryError as error:
+            raise UnreadableImage("damaged") from error
+
+    with pytest.raises(MemoryError):
+        FuzzedReader("x", 0, tuple, hiding).outcome(b"")
+
+
+def test_an_error_without_words_is_wrong() -> None:
+    from boneage.core.errors import UnreadableImage
+
+    def wordless(_: bytes) -> str:
+        raise UnreadableImage
+
+    with pytest.raises(Wrong):
+        FuzzedReader("x", 0, tuple, wordless).outcome(b"")
