@@ -15,7 +15,6 @@ import typer
 
 from boneage.cli.console import complain, make_folder, note, rich_console, warn, write_file
 from boneage.cli.evaluate_curve import evaluate_curve
-from boneage.cli.evaluate_stress import Draw, drawn, evaluate_stress
 from boneage.core.errors import ConfigError, ExitCode
 from boneage.core.runtime import DEFAULT_RUNTIME
 
@@ -105,6 +104,8 @@ def evaluate(
             raise ConfigError(
                 f"--stress reads images, and {folder} is no bundle ({BUNDLE_MANIFEST}): name one"
             )
+        from boneage.cli.evaluate_stress import Draw, drawn, evaluate_stress
+
         draw = Draw(limit, seed, workers)
         evaluate_stress(folder, drawn(rows, draw), out, draw, runtime, _trained_on(folder))
         return

@@ -50,7 +50,7 @@ def read_bytes(data: bytes, name: str = "") -> Radiograph:
 
 
 def kind_of(data: bytes) -> str | None:
-    """Return `dicom` or `picture` for what the bytes of a file start as, None for neither; nothing is decoded."""
+    """Return `dicom` or `picture` by how the bytes of a file begin, None for neither; nothing is decoded."""
     if _is_dicom(data):
         return "dicom"
     return "picture" if raster.is_raster(data) else None
