@@ -225,7 +225,7 @@ def assumptions(site: Site, seconds: NDArray[np.float64]) -> str:
             f"beginning, and its successor begins {site.replaced_s:.0f} s later.",
             f"- Files of {site.image_bytes / 1e6:.0f} MB; the storage gives {given:.1f} GB/s to all "
             f"together, of {wanted:.1f} GB/s that they could read; the next file comes while one is read.",
-            f"- One image in {1 / site.endless:,.0f} never ends; {site.timeout_s:.0f} s later it is given up.",
+            f"- One image in {1 / site.endless:,.0f} never ends: it is given up after {site.timeout_s:g} s.",
             f"- One process takes the rows in: {site.taken_a_second:,.0f} a second, as measured.",
         ]
     )

@@ -123,7 +123,7 @@ def batch_killed(folder: Path, out: str, rows: int, kills: int, chance: Random) 
     while killed < kills:
         target = folder / (f"{runs}-{out}" if "." in out else f"{out}-{runs}")
         runs += 1
-        while not _ended(_batch(folder, log, target, resumed=_begun(target)), _moment(chance, killed)):
+        while _killed(_batch(folder, log, target, resumed=_begun(target)), log, chance, killed):
             killed += 1
             resumed += _begun(target)
             if killed >= kills:
@@ -160,21 +160,25 @@ def _begun(out: Path) -> bool:
     return out.exists() or out.with_name(f"{out.name}.journal").exists()
 
 
-def _moment(chance: Random, number: int) -> float:
-    """Return seconds: half of the moments lie early, as the program starts; half while rows are written."""
-    return chance.uniform(0.3, 3.0) if number % 2 else chance.uniform(2.0, 10.0)
+def _killed(process: subprocess.Popen[bytes], log: Path, chance: Random, number: int) -> bool:
+    """Kill a process and its workers at a random moment; return False where it ended by itself before.
 
-
-def _ended(process: subprocess.Popen[bytes], after_s: float) -> bool:
-    """Return whether a process ended by itself; else it and its workers are killed."""
+    Every third moment lies anywhere as the program starts; the others, after this run's first image.
+    """
     try:
-        process.wait(after_s)
+        if number % 3 == 0:
+            process.wait(chance.uniform(0.1, 3.0))
+        else:
+            size = log.stat().st_size if log.exists() else 0
+            while process.poll() is None and (not log.exists() or log.stat().st_size == size):
+                time.sleep(0.01)
+            process.wait(chance.uniform(0.0, 1.5))
     except subprocess.TimeoutExpired:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(30)
-        return False
-    return True
+        return True
+    return False
 
 
 def _table_faults(out: Path, names: Sequence[str]) -> list[str]:
@@ -209,10 +213,10 @@ def _rows(out: Path) -> list[dict[str, Any]]:
 def service_killed(folder: Path, jobs: int, kills: int, chance: Random) -> Line:
     """Kill `boneage serve` at random moments while clients send jobs with keys until they are answered."""
     import httpx
-    from service_fakes import Served, picture, send
+    from service_fakes import picture, send
 
     settings = {"queue": 100_000, "workers": 2}
-    current = [Served(folder / "data", settings=settings)]
+    current = [_served(folder, settings)]
     accepted: dict[str, set[str]] = {}
     keys = iter(range(1_000_000))
     over, guard = threading.Event(), threading.Lock()
@@ -238,13 +242,15 @@ def service_killed(folder: Path, jobs: int, kills: int, chance: Random) -> Line:
 
     with ThreadPoolExecutor(2) as pool:
         offers = [pool.submit(offer) for _ in range(2)]
-        for _ in range(kills):
-            time.sleep(chance.uniform(0.05, 1.2))
-            current[0].kill()
-            current[0] = Served(folder / "data", settings=settings)
-        while len(accepted) < jobs:
-            time.sleep(0.05)
-        over.set()
+        try:
+            for _ in range(kills):
+                time.sleep(chance.uniform(0.05, 1.2))
+                current[0].kill()
+                current[0] = _served(folder, settings)
+            while len(accepted) < jobs:
+                time.sleep(0.05)
+        finally:
+            over.set()
         for one in offers:
             one.result(60)
     faults, told = _jobs_judged(current[0], accepted)
@@ -252,6 +258,25 @@ def service_killed(folder: Path, jobs: int, kills: int, chance: Random) -> Line:
     again = sum(begun.values()) - len(begun)
     current[0].end()
     return Line("kill -9 of boneage serve with jobs in flight", kills, f"{told}; {again} begun again", faults)
+
+
+def _served(folder: Path, settings: dict[str, Any]) -> Any:
+    """Start the server and wait until it listens; on a busy machine its workers may be long in coming."""
+    import httpx
+    from service_fakes import Served
+
+    class Patient(Served):
+        def _wait_until_ready(self) -> None:
+            until = time.monotonic() + 600
+            while time.monotonic() < until and self.process.poll() is None:
+                with contextlib.suppress(httpx.TransportError):
+                    if self.client.get("/health/live").status_code == 200:
+                        return
+                time.sleep(0.05)
+            self.process.kill()
+            raise RuntimeError(f"the server did not start: {self.said[-500:]}")
+
+    return Patient(folder / "data", settings=settings)
 
 
 def _jobs_judged(server: Any, accepted: dict[str, set[str]]) -> tuple[tuple[str, ...], str]:

@@ -405,11 +405,12 @@ def assessor() -> Any:
 def _whole() -> dict[int, tuple[bytes, Sex, float]]:
     """Return the files of hands whose damage is assessed, with the age that each has when it is whole."""
     found = {}
-    for pixels, sex in seeds.whole_hands():
-        for data in (seeds.encoded(".png", pixels), seeds.encoded(".jpg", pixels), seeds.dicom_file(pixels)):
-            age = _age(data, sex)
-            if age is not None:
-                found[len(found)] = data, sex, age
+    kinds = (lambda one: seeds.encoded(".png", one), lambda one: seeds.encoded(".jpg", one), seeds.dicom_file)
+    for (pixels, sex), kind in zip(seeds.whole_hands(), kinds, strict=True):
+        data = kind(pixels)
+        age = _age(data, sex)
+        if age is not None:
+            found[len(found)] = data, sex, age
     return found
 
 

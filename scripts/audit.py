@@ -16,8 +16,8 @@ import sys
 from typing import Any
 
 NOT_AUDITED = 3
-_COMMAND = ("-m", "pip_audit", "--vulnerability-service", "osv", "--local", "--skip-editable", "--format", "json",
-            "--progress-spinner", "off", "--timeout", "15")  # fmt: skip
+_OPTIONS = "-s osv --local --skip-editable --format json --progress-spinner off --timeout 15"
+_COMMAND = ("-m", "pip_audit", *_OPTIONS.split())
 _PATIENCE_S = 600.0
 
 

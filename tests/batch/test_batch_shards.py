@@ -10,8 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +19,10 @@ import pytest
 from batch_fakes import PoisonReader
 from pyarrow import parquet
 
+from boneage.batch import run as job
 from boneage.batch import shards, source, table
 from boneage.batch.run import Settings, run
-from boneage.core.errors import ConfigError, DeliveryError
+from boneage.core.errors import ConfigError, DeliveryError, RuntimeUnavailable
 
 Manifest = Callable[[Sequence[str]], Path]
 NAMES = ["age10", "age20slow", "foot", "graded", "bug", "age60", "classified70"]
@@ -241,3 +242,39 @@ def recorded(out: Path) -> int:
         for path in out.glob(".journal/*.jsonl")
         if not (out / f"{path.stem}.parquet").exists()
     )
+
+
+class StandInEngine:
+    """Gives what it is told to, whatever it is asked."""
+
+    name = "stand-in"
+
+    def __init__(self, answers: list[int]) -> None:
+        self.answers = answers
+
+    def check(self, _: object) -> None:
+        """Find nothing wrong."""
+
+    def rows(self, *_: object) -> Iterator[tuple[int, dict[str, object]]]:
+        """Give a row for each answer."""
+        for ordinal in self.answers:
+            row = dict.fromkeys(table.COLUMNS) | {
+                "id": str(ordinal),
+                "path": "",
+                "sex": "",
+                "message": "",
+            }
+            yield ordinal, {**row, "status": "ok", "ages": {}}
+
+
+@pytest.mark.parametrize("name", ["out.csv", "results"])
+def test_a_row_that_comes_twice_counts_once_and_one_that_does_not_come_is_missed(
+    tmp_path: Path, log: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    images, out = source.at(str(manifest(["a", "b", "c"]))), tmp_path / name
+    monkeypatch.setattr(job, "engine_for", lambda *_: nullcontext(StandInEngine([2, 2, 0, 2])))
+    with pytest.raises(RuntimeUnavailable, match=r"1 images came to no end: .*--resume"):
+        run(images, out, PoisonReader(log), SETTINGS)
+    monkeypatch.setattr(job, "engine_for", lambda *_: nullcontext(StandInEngine([1, 1])))
+    summary = run(images, out, PoisonReader(log), replace(SETTINGS, resume=True))
+    assert (summary.total, summary.ok, summary.kept) == (3, 3, 2)

@@ -15,6 +15,7 @@ from pydicom import dcmread
 from pydicom.config import disable_value_validation
 
 import seeds
+from boneage.batch.journal import Journal
 from boneage.cli.console import write_file
 from boneage.core.errors import BundleError, ConfigError, DeliveryError, InputError
 from boneage.data.manifest import read_manifest
@@ -135,3 +136,10 @@ def test_column_names_that_are_no_utf8_are_refused(tmp_path: Path) -> None:
     path.write_bytes(content.replace(b"bone_age_months", b"bone_\xacge_months"))
     with pytest.raises(ConfigError, match="not readable as Parquet"):
         read_manifest(path)
+
+
+@pytest.mark.parametrize("line", [b'{"key": "0000000000000000"}', b'{"key": "0", "row": 3}', b"[" * 100_000])
+def test_a_journal_whose_lines_hold_no_rows_is_refused(tmp_path: Path, line: bytes) -> None:
+    (tmp_path / "out.csv.journal").write_bytes(line + b"\n")
+    with pytest.raises(DeliveryError, match="no journal of boneage"):
+        Journal(tmp_path / "out.csv.journal")

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 import garbage
 from readers import ANSWERED, BY_NAME, READERS, FuzzedReader, Wrong
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # decoders warn of damage in words of their own
+
 HANG_S = 10
 INPUTS = {
     "DICOM": 64,

@@ -199,16 +199,16 @@ def test_a_slow_reader_gets_the_whole_answer(server: Served) -> None:
 
 
 def test_a_client_that_reads_nothing_holds_no_connection_for_ever(server: Served) -> None:
-    """Sixteen that ask for a long answer and never read it are let go of."""
+    """Those that ask for long answers and never read them are let go of, once the kernel takes no more."""
     raws = []
-    for _ in range(16):
+    for _ in range(3):
         raw = socket.socket()
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         raw.connect(("127.0.0.1", server.port))
         with contextlib.suppress(ConnectionError):
             raw.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 200)
         raws.append(raw)
-    for _ in range(600):
+    for _ in range(1200):
         if not open_sockets(server):
             break
         time.sleep(0.1)

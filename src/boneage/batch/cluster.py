@@ -20,8 +20,8 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -161,9 +161,8 @@ def _check_versions() -> None:
         ConfigError: it has.
     """
 
-    def version() -> (
-        str | None
-    ):  # in here, so that Ray sends it as it stands: a node may not have this module
+    # Defined in here, so that Ray sends it as it stands: a node may not have this module.
+    def version() -> str | None:
         try:
             import boneage
         except ModuleNotFoundError:
@@ -235,7 +234,7 @@ class ClusterEngine:
                     "give --bundle a folder that all nodes share"
                 )
 
-    def rows(self, tasks: Iterable[Task], count: int) -> Iterator[tuple[int, Row]]:
+    def rows(self, tasks: Iterable[Task], count: int) -> Generator[tuple[int, Row], None, None]:
         """Yield each task's ordinal with its row, as they come.
 
         Raises:
@@ -259,7 +258,8 @@ class ClusterEngine:
                 f"the cluster was lost ({type(error).__name__}): what is done is kept; go on with --resume"
             ) from None
         finally:
-            ray.kill(conductor)
+            with suppress(ray.exceptions.RayError, ConnectionError):  # it may be lost already
+                ray.kill(conductor)
 
 
 def block_sizes(count: int, workers: int) -> Iterator[int]:

@@ -107,8 +107,11 @@ class Journal:
             if not line.endswith(b"\n"):
                 break
             try:
-                self.offsets[json.loads(line)["key"]] = offset
-            except (ValueError, KeyError, TypeError):
+                record = json.loads(line)
+                if not isinstance(record["row"], dict):
+                    raise TypeError
+                self.offsets[record["key"]] = offset
+            except (ValueError, KeyError, TypeError, RecursionError):
                 raise DeliveryError(
                     f"{self.path} is no journal of boneage (byte {offset}): move it away, "
                     "or start anew with --overwrite"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -51,7 +51,7 @@ class Pool:
         self._again: deque[Task] = deque()
         self._deadly: set[int] = set()
 
-    def rows(self, tasks: Iterable[Task]) -> Iterator[tuple[int, Row]]:
+    def rows(self, tasks: Iterable[Task]) -> Generator[tuple[int, Row], None, None]:
         """Yield each task's ordinal with its row, as they come.
 
         Raises:

@@ -7,7 +7,7 @@ again, and the output is whole only when every row is there.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from boneage.batch.pool import Pool
 from boneage.batch.results import About, Summary, open_output
 from boneage.batch.source import Listing, Source, Task
 from boneage.batch.work import Reader, Row, Start, try_storage
+from boneage.core.errors import RuntimeUnavailable
 from boneage.core.types import Sex
 
 Progress = Callable[[int, int], None]
@@ -74,11 +75,22 @@ def run(
             done = output.kept
             progress(done, len(listing))
             if done < len(listing):
-                for ordinal, row in engine.rows(listing.tasks(output.wants), len(listing) - done):
-                    output.add(ordinal, row)
-                    done += 1
-                    progress(done, len(listing))
+                pending = listing.tasks(output.wants)
+                with closing(engine.rows(pending, len(listing) - done)) as rows:
+                    for ordinal, row in rows:
+                        if output.wants(ordinal):  # a cluster may give a row again when it lost a node
+                            output.add(ordinal, row)
+                            done += 1
+                            progress(done, len(listing))
+                if done < len(listing):
+                    raise RuntimeUnavailable(
+                        f"{len(listing) - done:,} images came to no end: go on with --resume"
+                    )
             return output.finish()
+
+
+Rows = Generator[tuple[int, Row], None, None]
+"""Ordinals with their rows; closing it ends the work."""
 
 
 class Engine(Protocol):
@@ -93,7 +105,7 @@ class Engine(Protocol):
         """Refuse to start where not even the storage of the first image answers."""
         ...
 
-    def rows(self, tasks: Iterable[Task], count: int) -> Iterator[tuple[int, Row]]:
+    def rows(self, tasks: Iterable[Task], count: int) -> Rows:
         """Yield the ordinal of each of `count` tasks with its row, in any order."""
         ...
 
@@ -133,7 +145,7 @@ class LocalEngine:
         """
         try_storage(task)
 
-    def rows(self, tasks: Iterable[Task], count: int) -> Iterator[tuple[int, Row]]:
+    def rows(self, tasks: Iterable[Task], count: int) -> Rows:
         """Yield each task's ordinal with its row, as they come.
 
         Raises:

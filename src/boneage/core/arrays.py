@@ -42,7 +42,7 @@ def _check_sizes(archive: zipfile.ZipFile) -> None:
         raise ValueError(f"it unpacks to more than {MAX_BYTES >> 20} MiB")
     for member in members:
         with archive.open(member) as file:
-            if _promised(file) > member.file_size:
+            if _promised(file) > member.file_size - file.tell():
                 raise ValueError(f"{member.filename} ends early")
 
 
