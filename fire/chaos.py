@@ -308,7 +308,13 @@ def disk() -> list[Line]:
     for alone in (["unshare", "--map-root-user", "--mount"], []):
         with contextlib.suppress(FileNotFoundError):
             run = subprocess.run(
-                [*alone, sys.executable, str(DISK)], cwd=ROOT, capture_output=True, text=True, check=False
+                [*alone, sys.executable, str(DISK)],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+                start_new_session=True,
             )
             if run.returncode == 0:
                 for row in csv.reader(run.stdout.splitlines(), delimiter="\t"):

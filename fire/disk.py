@@ -98,10 +98,11 @@ def tried(words: list[str], written: Path, disk: Path) -> tuple[str, list[str]]:
     before = snapshot(disk)
     run = subprocess.run(
         [sys.executable, "-c", "from boneage.cli.main import main; main()", *words],
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=600,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     errors = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
