@@ -42,7 +42,9 @@ from boneage.dicomnode.settings import NodeSettings, Receive, Tls, Watch
 from boneage.dicomnode.spool import Spool, key_of
 from boneage.dicomnode.watch import FolderWatch
 
+PATIENCE_S = 30.0
 SILENCE_S = 0.6
+"""Where a test waits for silence to be cut; a busy machine makes peers silent for longer."""
 
 pytestmark = [
     # pynetdicom's threads end so on nonsense, and pydicom says what it thinks; a running node hides both.
@@ -52,13 +54,13 @@ pytestmark = [
 
 
 class Listening:
-    """A receiver on loopback with short patience, and the spool it fills."""
+    """A receiver on loopback, and the spool it fills."""
 
     def __init__(self, folder: Path, **receive: Any) -> None:
         self.port = free_port()
         usual: dict[str, Any] = {
-            "acse_timeout_s": SILENCE_S,
-            "network_timeout_s": SILENCE_S,
+            "acse_timeout_s": PATIENCE_S,
+            "network_timeout_s": PATIENCE_S,
             "max_associations": 4,
             "min_free_mb": 0,
             "accept_from": (CALLER,),
@@ -104,6 +106,19 @@ def listening(tmp_path: Path) -> Iterator[Listening]:
     one = Listening(tmp_path)
     yield one
     one.close()
+
+
+@pytest.fixture
+def impatient(tmp_path: Path) -> Iterator[Listening]:
+    one = Listening(tmp_path, acse_timeout_s=SILENCE_S, network_timeout_s=SILENCE_S)
+    yield one
+    one.close()
+
+
+def comes_back(listening: Listening) -> bool:
+    """Return whether the node answers; a busy machine may take longer than its patience, hence some tries."""
+    until(listening.echoes, "the node answers", 20)
+    return True
 
 
 def image(folder: Path, name: str = "hand", **tags: Any) -> Dataset:
@@ -329,11 +344,11 @@ def associate_request() -> bytes:
         "nonsense request",
     ],
 )
-def test_whatever_comes_without_an_association_is_cut(listening: Listening, sent: bytes) -> None:
-    one = connection(listening)
+def test_whatever_comes_without_an_association_is_cut(impatient: Listening, sent: bytes) -> None:
+    one = connection(impatient)
     one.sendall(sent)
     assert is_cut(one)
-    assert listening.echoes()
+    assert comes_back(impatient)
 
 
 def command(values: bytes = b"", kind: int = 0x03) -> bytes:
@@ -355,13 +370,13 @@ def command(values: bytes = b"", kind: int = 0x03) -> bytes:
     ],
     ids=["silence", "noise", "short", "half a PDU", "4 GiB PDU", "unknown PDU", "answer to nothing"],
 )
-def test_whatever_comes_in_an_association_is_cut(listening: Listening, sent: bytes) -> None:
-    one = connection(listening)
+def test_whatever_comes_in_an_association_is_cut(impatient: Listening, sent: bytes) -> None:
+    one = connection(impatient)
     one.sendall(associate_request())
     assert one.recv(1) == b"\x02"
     one.sendall(sent)
     assert is_cut(one)
-    assert listening.echoes()
+    assert comes_back(impatient)
 
 
 def test_an_endless_command_is_cut(listening: Listening) -> None:
@@ -375,18 +390,18 @@ def test_an_endless_command_is_cut(listening: Listening) -> None:
     assert listening.echoes()
 
 
-def test_a_caller_that_does_not_wait_for_answers_is_cut(listening: Listening) -> None:
+def test_a_caller_that_does_not_wait_for_answers_is_cut(impatient: Listening) -> None:
     echo = C_ECHO()
     echo.MessageID, echo.AffectedSOPClassUID = 1, Verification
     message = C_ECHO_RQ()
     message.primitive_to_message(echo)
-    one = connection(listening)
+    one = connection(impatient)
     one.sendall(associate_request())
     assert one.recv(1) == b"\x02"
     with suppress(ConnectionError):
         one.sendall(command(encode(message.command_set, True, True) or b"") * 500)
     assert is_cut(one)
-    assert listening.echoes()
+    assert comes_back(impatient)
 
 
 def test_a_stop_waits_for_nobody_who_is_silent(tmp_path: Path) -> None:
@@ -413,14 +428,14 @@ def test_a_caller_that_drips_is_cut(tmp_path: Path) -> None:
         for _ in range(200):  # each is well in time; the message never ends
             one.sendall(command(b"A", kind=0x01))
             waiting.wait(SILENCE_S / 4)
-    assert listening.echoes()
+    assert comes_back(listening)
     listening.close()
 
 
-def test_too_many_callers_are_turned_away_and_come_in_later(listening: Listening) -> None:
-    many = [connection(listening) for _ in range(40)]
+def test_too_many_callers_are_turned_away_and_come_in_later(impatient: Listening) -> None:
+    many = [connection(impatient) for _ in range(40)]
     assert all(is_cut(one) for one in many)
-    until(listening.echoes, "the node answers again", 20)
+    assert comes_back(impatient)
 
 
 def test_associations_are_limited(listening: Listening) -> None:
