@@ -6,14 +6,19 @@ only) while it runs. The images of the manifest are repeated under new ids until
 Engines take turns, so that what else the machine does falls on all of them alike; read the ratios, and the
 processor time.
 
+What is done with an image is the whole assessment; or, where the queues, the journal and the shards are to be
+measured rather than the networks, only its file is decoded, or a drawn one of 80 x 64 pixels is.
+
     python benchmarks/batch.py manifest.csv --rows 10000
     python benchmarks/batch.py manifest.csv --rows 400 --save measured.json
+    python benchmarks/batch.py manifest.csv --rows 10000 --read decode --list-rows 0 --save decoded.json
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import importlib
 import json
 import os
 import signal
@@ -26,15 +31,69 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from boneage.core.types import Sex
 from boneage.data.manifest import Row, read_manifest
+
+if TYPE_CHECKING:
+    from boneage.batch.work import Reader
 
 TICKS = os.sysconf("SC_CLK_TCK")
 SAMPLE_S = 1.0
 TOGETHER_S = 0.05
 JOB, LIST = "job", "list"
+WHOLE, DECODE, TINY = "whole", "decode", "tiny"
+AGES = ("age_intervals", "chn", "hand_regression", "rus_chn", "tw3")
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Stands for a bundle's reader where an image is only decoded, which the worker does before it asks."""
+
+    def load(self) -> Any:
+        """Return what assesses nothing."""
+        return self
+
+    def assess(self, _: object, *, sex: Sex | None, **__: object) -> Any:
+        """Return the same answer always."""
+        ages = dict.fromkeys(AGES, 100.0)
+        warning = SimpleNamespace(code="none", text=12 * "a warning of usual length ")
+        return SimpleNamespace(
+            sex=sex or "",
+            bone_age_months=100.0,
+            interval_months=(90.0, 110.0),
+            ages=ages,
+            warnings=(warning,),
+        )
+
+    def fingerprint(self) -> str:
+        """Return a name."""
+        return DECODE
+
+    def ages(self) -> tuple[str, ...]:
+        """Return the names of its ages."""
+        return AGES
+
+    def description(self) -> dict[str, str]:
+        """Return what a run records."""
+        return {"bundle": "none: images are only decoded"}
+
+
+def reader_for(read: str) -> Reader:
+    """Return what reads an image.
+
+    Workers find it in the module of this file's name, which they import, not in the script that runs.
+    """
+    if read == WHOLE:
+        from boneage.batch.work import BundleReader
+
+        return BundleReader()
+    found: Reader = importlib.import_module(Path(__file__).stem).Decoder()
+    return found
 
 
 @dataclass(frozen=True)
@@ -51,6 +110,10 @@ class Measured:
         wall_s: of the whole process.
         cpu_s: of it and its descendants, as far as they were seen.
         peak_mb: their memory together, shared pages counted once.
+        early_mb: the same, when a fifth of the rows was there; of the latest sample.
+        late_mb: when four fifths were there.
+        driver_ms: processor time of the process that takes the rows in, for a row.
+        conductor_ms: of the one on the cluster that hands them on, for a row.
         between_s: the seconds from each row to the next.
     """
 
@@ -63,6 +126,10 @@ class Measured:
     wall_s: float
     cpu_s: float
     peak_mb: float
+    early_mb: float
+    late_mb: float
+    driver_ms: float
+    conductor_ms: float
     between_s: tuple[float, ...]
 
     @property
@@ -71,13 +138,25 @@ class Measured:
         return (self.rows - self.first) / self.reading_s if self.reading_s else float("nan")
 
 
+@dataclass(frozen=True)
+class Sample:
+    """What a run had used at a moment: memory now, processor time of two of its processes until now."""
+
+    at_s: float
+    memory_mb: float
+    driver_s: float
+    conductor_s: float
+
+
 class Watcher:
     """Samples what a process and its descendants use, until it ends."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._cpu: dict[int, float] = {}
-        self.peak_mb = 0.0
+        self._conductor: int | None = None
+        self._began = time.perf_counter()
+        self.samples: list[Sample] = []
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -88,6 +167,19 @@ class Watcher:
         self._thread.join()
         return sum(self._cpu.values())
 
+    def memory_mb(self, until_s: float = float("inf")) -> float:
+        """Return what was last seen before a moment."""
+        return next((each.memory_mb for each in reversed(self.samples) if each.at_s <= until_s), float("nan"))
+
+    def for_a_row(self, at: Sequence[float]) -> tuple[float, float]:
+        """Return the processor time in ms that driver and conductor took for a row, while rows came."""
+        inside = [each for each in self.samples if at[0] <= each.at_s <= at[-1]]
+        if len(inside) < 2:
+            return float("nan"), float("nan")
+        first, last = inside[0], inside[-1]
+        rows = sum(first.at_s < moment <= last.at_s for moment in at) / 1000
+        return (last.driver_s - first.driver_s) / rows, (last.conductor_s - first.conductor_s) / rows
+
     def _watch(self) -> None:
         while not self._ended.wait(SAMPLE_S):
             memory = 0.0
@@ -95,9 +187,13 @@ class Watcher:
                 try:
                     self._cpu[pid] = max(self._cpu.get(pid, 0.0), cpu_seconds(pid))
                     memory += proportional_mb(pid)
+                    if self._conductor is None and is_conductor(pid):
+                        self._conductor = pid
                 except (OSError, IndexError, ValueError):
                     continue  # it has just ended
-            self.peak_mb = max(self.peak_mb, memory)
+            at = time.perf_counter() - self._began
+            driver, conductor = self._cpu.get(self._pid, 0.0), self._cpu.get(self._conductor or 0, 0.0)
+            self.samples.append(Sample(at, memory, driver, conductor))
 
 
 def family(root: int) -> Iterator[int]:
@@ -132,6 +228,21 @@ def proportional_mb(pid: int) -> float:
     return 0.0
 
 
+def is_conductor(pid: int) -> bool:
+    """Return whether a process is the one on the cluster that hands rows on."""
+    return b"ray::Conductor" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def tiny_image(folder: Path) -> list[Row]:
+    """Draw an image of 80 x 64 pixels, and return it as the only row of a manifest."""
+    import cv2
+
+    path = folder / "tiny.png"
+    pixels = np.random.default_rng(0).integers(0, 255, (80, 64)).astype(np.uint8)
+    assert cv2.imwrite(str(path), cv2.GaussianBlur(pixels, (0, 0), 9))
+    return [Row("tiny", path, Sex.FEMALE)]
+
+
 def write_rows(rows: Sequence[Row], count: int, path: Path) -> None:
     """Write a manifest of `count` rows that repeats the images."""
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -142,12 +253,14 @@ def write_rows(rows: Sequence[Row], count: int, path: Path) -> None:
 
 
 def run_job(
-    manifest: Path, out: Path, engine: str, workers: int, kill_at: int | None = None
+    manifest: Path, out: Path, engine: str, workers: int, read: str, kill_at: int | None = None
 ) -> Measured | None:
     """Run a job in a process of its own; None where it was killed after `kill_at` rows."""
     words = [sys.executable, __file__, str(manifest), "--as", JOB, "--out", str(out)]
-    words += ["--engine", engine, "--only-workers", str(workers)]
+    words += ["--engine", engine, "--only-workers", str(workers), "--read", read]
     environment = os.environ | {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    modules = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, modules))
     began = time.perf_counter()
     process = subprocess.Popen(
         words, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -169,14 +282,29 @@ def run_job(
     between = tuple(round(value, 4) for value in np.diff(at))
     first = sum(moment < at[0] + TOGETHER_S for moment in at)
     reading = at[-1] - at[0]
-    return Measured(engine, workers, len(at), at[0], first, reading, wall, cpu, watcher.peak_mb, between)
+    fifth = len(at) // 5
+    return Measured(
+        engine=engine,
+        workers=workers,
+        rows=len(at),
+        start_s=at[0],
+        first=first,
+        reading_s=reading,
+        wall_s=wall,
+        cpu_s=cpu,
+        peak_mb=max((each.memory_mb for each in watcher.samples), default=float("nan")),
+        early_mb=watcher.memory_mb(at[fifth]),
+        late_mb=watcher.memory_mb(at[-1 - fifth]),
+        driver_ms=watcher.for_a_row(at)[0],
+        conductor_ms=watcher.for_a_row(at)[1],
+        between_s=between,
+    )
 
 
 def job(options: argparse.Namespace) -> None:
     """Run a job in this process, and write a line for each row as it is recorded."""
     from boneage.batch import source
     from boneage.batch.run import Settings, run
-    from boneage.batch.work import BundleReader
 
     cluster = "local" if options.engine == "ray" else None
     settings = Settings(options.only_workers, resume=True, cluster=cluster, shard_rows=options.shard_rows)
@@ -188,7 +316,7 @@ def job(options: argparse.Namespace) -> None:
             print(done, flush=True)
         began = True
 
-    run(source.at(str(options.manifest)), str(options.out), BundleReader(), settings, advance)
+    run(source.at(str(options.manifest)), str(options.out), reader_for(options.read), settings, advance)
 
 
 def list_job(options: argparse.Namespace) -> None:
@@ -258,6 +386,7 @@ def engine_table(found: Sequence[Measured]) -> str:
                 f"{share:.2f}",
                 f"{np.median([each.start_s for each in these]):.1f}",
                 f"{max(each.peak_mb for each in these):.0f}",
+                f"{np.median([each.late_mb - each.early_mb for each in these]):+.0f}",
             ]
         )
     head = [
@@ -268,31 +397,51 @@ def engine_table(found: Sequence[Measured]) -> str:
         "cores had",
         "s to the first",
         "peak MB",
+        "MB more at 4/5 than at 1/5",
     ]
     return markdown(head, lines)
 
 
-def resume_table(rows: Sequence[Row], count: int, engine: str, folder: Path) -> str:
+def intake_table(found: Sequence[Measured]) -> str:
+    """Return what the processes that are there once, however many workers, take for a row."""
+    lines = []
+    for engine in dict.fromkeys(each.engine for each in found):
+        these = [each for each in found if each.engine == engine]
+        driver = np.median([each.driver_ms for each in these])
+        conductor = np.median([each.conductor_ms for each in these])
+        slower = max(driver, conductor)
+        shown = f"{conductor:.3f}" if engine == "ray" else ""
+        lines.append([engine, f"{driver:.3f}", shown, f"{1000 / slower:,.0f}"])
+    head = ["engine", "driver, CPU ms a row", "conductor, CPU ms a row", "rows a second that they can take"]
+    return markdown(head, lines)
+
+
+def resume_table(rows: Sequence[Row], options: argparse.Namespace, folder: Path) -> str:
     """Return what a run costs that is killed at half and resumed, against one that is not."""
+    count, read = options.resume_rows, options.read
     manifest = folder / "resumed.csv"
     write_rows(rows, count, manifest)
-    straight = run_job(manifest, folder / "straight", engine, 1)
-    began = time.perf_counter()
-    run_job(manifest, folder / "halved", engine, 1, kill_at=count // 2)
-    first = time.perf_counter() - began
-    second = run_job(manifest, folder / "halved", engine, 1)
-    assert straight is not None and second is not None
-    same = all(
-        path.read_bytes() == (folder / "halved" / path.name).read_bytes()
-        for path in (folder / "straight").glob("part-*.parquet")
-    )
-    lines = [
-        [engine, f"{straight.wall_s:.1f}", f"{first:.1f}", f"{second.wall_s:.1f}",
-         f"{first + second.wall_s - straight.wall_s:+.1f}", f"{straight.rows}",
-         f"{count // 2 + second.rows}", "yes" if same else "NO"],
-    ]  # fmt: skip
-    head = ["engine, 1 worker", "straight s", "to the kill s", "resumed s", "overhead s"]
-    return markdown([*head, "rows read straight", "rows read in both parts", "same shards"], lines)
+    lines = []
+    for engine in options.engines:
+        whole, halved = folder / f"{engine}-straight", folder / f"{engine}-halved"
+        straight = run_job(manifest, whole, engine, 1, read)
+        began = time.perf_counter()
+        run_job(manifest, halved, engine, 1, read, kill_at=count // 2)
+        first = time.perf_counter() - began
+        second = run_job(manifest, halved, engine, 1, read)
+        assert straight is not None and second is not None
+        shards = sorted(path.name for path in whole.glob("part-*.parquet"))
+        same = shards == sorted(path.name for path in halved.glob("part-*.parquet")) and all(
+            (whole / name).read_bytes() == (halved / name).read_bytes() for name in shards
+        )
+        times = [straight.wall_s, first, second.wall_s]
+        overhead = first + second.wall_s - straight.wall_s
+        kept = f"{count - second.rows:,}"
+        lines.append(
+            [engine, *(f"{each:.1f}" for each in times), f"{overhead:+.1f}", kept, "yes" if same else "NO"]
+        )
+    head = [f"engine, 1 worker, {count:,} rows", "straight s", "to the kill -9 s", "resumed s", "overhead s"]
+    return markdown([*head, "rows kept", "same shards"], lines)
 
 
 def list_table(rows: Sequence[Row], count: int, folder: Path) -> tuple[str, dict[str, float]]:
@@ -314,14 +463,16 @@ def list_table(rows: Sequence[Row], count: int, folder: Path) -> tuple[str, dict
 
 def measure(options: argparse.Namespace) -> None:
     """Measure and print, what is quick first."""
-    rows = read_manifest(options.manifest)
-    saved: dict[str, object] = {"rows": options.rows}
+    rows: Sequence[Row] = read_manifest(options.manifest)
+    saved: dict[str, object] = {"rows": options.rows, "read": options.read}
     sizes = [row.path.stat().st_size for row in rows if row.path.is_file()]
     saved["image_bytes"] = float(np.mean(sizes))
     load = os.getloadavg()[0]
     print(f"{len(rows)} images, {np.mean(sizes) / 1e6:.2f} MB on average; load average {load:.1f}\n")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        if options.read == TINY:
+            rows = tiny_image(folder)
         if options.list_rows:
             table, saved["list"] = list_table(rows, options.list_rows, folder)
             print(table, end="\n\n", flush=True)
@@ -332,12 +483,13 @@ def measure(options: argparse.Namespace) -> None:
             for engine in options.engines:
                 for workers in options.workers:
                     out = folder / f"{engine}-{workers}-{turn}"
-                    done = run_job(manifest, out, engine, workers)
+                    done = run_job(manifest, out, engine, workers, options.read)
                     assert done is not None
                     found.append(done)
                     print(f"{engine}, {workers}: {done.rate:.2f} images/s", file=sys.stderr, flush=True)
         print(
-            f"{options.rows:,} rows, median of {options.passes} passes\n\n{engine_table(found)}",
+            f"{options.rows:,} rows, {options.read}, median of {options.passes} passes\n\n"
+            f"{engine_table(found)}\n\n{intake_table(found)}",
             end="\n\n",
             flush=True,
         )
@@ -345,7 +497,7 @@ def measure(options: argparse.Namespace) -> None:
         if options.save:
             options.save.write_text(json.dumps(saved))
         if options.resume_rows:
-            print(resume_table(rows, options.resume_rows, "local", folder), flush=True)
+            print(resume_table(rows, options, folder), flush=True)
 
 
 def main() -> None:
@@ -358,6 +510,12 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=1, help="times each engine runs it (default 1)")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--engines", nargs="+", choices=["local", "ray"], default=["local", "ray"])
+    parser.add_argument(
+        "--read",
+        choices=[WHOLE, DECODE, TINY],
+        default=WHOLE,
+        help="what is done with an image: assessed, only decoded, or a tiny one decoded (default whole)",
+    )
     parser.add_argument(
         "--resume-rows", type=int, default=200, help="rows that are killed at half; 0 leaves it out"
     )

@@ -3,10 +3,12 @@
 A worker takes blocks of rows, two at a time as the product's actors do; a row takes one of the times that
 were measured. Slow machines, deaths, storage that all share, images that never end, and the one process that
 takes the rows in are put in by the assumptions below, and left out one by one, so that the table says what
-each costs. The same simulation, without them, is held against the measured runs with 1 and 2 workers.
+each costs. The same simulation, without them, is held against the measured runs with 1 and 2 workers,
+each file of them by its own times of an image.
 
     python benchmarks/batch.py manifest.csv --rows 400 --save measured.json
-    python benchmarks/cluster_model.py measured.json
+    python benchmarks/batch.py manifest.csv --rows 10000 --read tiny --list-rows 0 --save tiny.json
+    python benchmarks/cluster_model.py measured.json --framework tiny.json
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +48,7 @@ class Site:
         replaced_s: until a dead worker's successor begins.
         endless: share of images that are given up after `timeout_s`.
         timeout_s: what one image may take.
-        taken_a_second: rows that the one process at the end can take in.
+        taken_a_second: rows that the slower of the two processes at the end can take in.
     """
 
     workers: int = 1000
@@ -60,6 +63,14 @@ class Site:
     endless: float = 1e-5
     timeout_s: float = 120.0
     taken_a_second: float = math.inf
+
+
+class Event(IntEnum):
+    """What happens to a worker."""
+
+    DONE = 0
+    DEATH = 1
+    SUCCESSOR = 2
 
 
 @dataclass(frozen=True)
@@ -99,7 +110,8 @@ def simulate(site: Site, seconds: NDArray[np.float64], seed: int = 0) -> Outcome
         at += many
     pending = deque(range(len(sizes)))
     held: list[deque[int]] = [deque() for _ in range(site.workers)]
-    events: list[tuple[float, int, bool]] = []
+    events: list[tuple[float, int, Event]] = []
+    idle: set[int] = set()
     ends = np.zeros(len(sizes))
     deaths = redone = 0
 
@@ -109,20 +121,27 @@ def simulate(site: Site, seconds: NDArray[np.float64], seed: int = 0) -> Outcome
         if held[worker]:
             takes = float(work[held[worker][0]] / speed[worker] + waiting[held[worker][0]])
             dies = random.exponential(3600 / site.deaths_an_hour) if site.deaths_an_hour else math.inf
-            heapq.heappush(events, (now + min(takes, dies), worker, dies < takes))
+            heapq.heappush(
+                events, (now + min(takes, dies), worker, Event.DEATH if dies < takes else Event.DONE)
+            )
+        else:
+            idle.add(worker)
 
     for worker in range(site.workers):
         begin(worker, site.start_s)
     while events:
-        now, worker, died = heapq.heappop(events)
-        if died:
+        now, worker, event = heapq.heappop(events)
+        if event is Event.DEATH:
             deaths += 1
             redone += int(sizes[held[worker][0]])
             pending.extendleft(reversed(held[worker]))
             held[worker].clear()
-            begin(worker, now + site.replaced_s)
+            heapq.heappush(events, (now + site.replaced_s, worker, Event.SUCCESSOR))
+            while pending and idle:
+                begin(idle.pop(), now)
             continue
-        ends[held[worker].popleft()] = now
+        if event is Event.DONE:
+            ends[held[worker].popleft()] = now
         begin(worker, now)
     ends = np.maximum(np.sort(ends), np.cumsum(sizes) / site.taken_a_second)
     last = float(ends[-1])
@@ -159,8 +178,15 @@ def ideal_hours(site: Site, seconds: NDArray[np.float64]) -> float:
     return site.rows * float(seconds.mean()) / site.workers / 3600
 
 
-def check(measured: dict[str, Any], seconds: NDArray[np.float64]) -> str:
+def seconds_of(measured: dict[str, Any]) -> NDArray[np.float64]:
+    """Return the times of an image on one worker of this machine, (N,), of all such runs of a file."""
+    alone = [run["between_s"] for run in measured["runs"] if (run["engine"], run["workers"]) == ("local", 1)]
+    return np.concatenate(alone)
+
+
+def check(measured: dict[str, Any]) -> str:
     """Return the measured runs beside what the simulation says of them."""
+    seconds = seconds_of(measured)
     lines = []
     for run in measured["runs"]:
         undisturbed = Site(start_s=0.0, bandwidth_bytes_s=math.inf, slow=(), deaths_an_hour=0.0, endless=0.0)
@@ -171,15 +197,22 @@ def check(measured: dict[str, Any], seconds: NDArray[np.float64]) -> str:
         cores = run["cpu_s"] / run["wall_s"]
         lines.append(
             [
-                f"{run['engine']}, {run['workers']}",
+                f"{measured['read']}, {run['engine']}, {run['workers']}",
                 f"{found:.2f}",
                 f"{said:.2f}",
                 f"{found / said:.2f}",
                 f"{cores:.2f}",
             ]
         )
-    head = ["engine, workers", "measured images/s", "simulated", "measured / simulated", "cores had"]
+    head = ["read, engine, workers", "measured images/s", "simulated", "measured / simulated", "cores had"]
     return markdown(head, lines)
+
+
+def taken_a_second(measured: dict[str, Any]) -> float:
+    """Return the rows a second that the slower of the two processes can take in which are there once."""
+    runs = [run for run in measured["runs"] if run["engine"] == "ray"]
+    each = [np.nanmedian([run[name] for run in runs]) for name in ("driver_ms", "conductor_ms")]
+    return 1000 / float(max(each))
 
 
 def forecast(site: Site, seconds: NDArray[np.float64]) -> str:
@@ -194,6 +227,7 @@ def forecast(site: Site, seconds: NDArray[np.float64]) -> str:
         "blocks of 64 rows to the end": replace(site, rows_a_block=64),
         "blocks of 256 rows to the end": replace(site, rows_a_block=256),
         "ten times the deaths": replace(site, deaths_an_hour=10 * site.deaths_an_hour),
+        "rows taken in without limit": replace(site, taken_a_second=math.inf),
         "250 workers": replace(site, workers=250),
         "4,000 workers": replace(site, workers=4000),
     }
@@ -221,12 +255,14 @@ def assumptions(site: Site, seconds: NDArray[np.float64]) -> str:
             f"- An image takes one of the {len(seconds)} times that were measured with one worker: "
             f"{seconds.mean():.2f} s on average, 95th percentile {often:.2f} s.",
             f"- {slow}.",
-            f"- A worker dies once in {hours:.0f} hours of work; its blocks are read again from their "
-            f"beginning, and its successor begins {site.replaced_s:.0f} s later.",
+            f"- A worker dies once in {hours:.0f} hours of work; its blocks go to whoever is free, are "
+            f"read again from their beginning, and its successor begins {site.replaced_s:.0f} s later.",
             f"- Files of {site.image_bytes / 1e6:.0f} MB; the storage gives {given:.1f} GB/s to all "
             f"together, of {wanted:.1f} GB/s that they could read; the next file comes while one is read.",
             f"- One image in {1 / site.endless:,.0f} never ends: it is given up after {site.timeout_s:g} s.",
-            f"- One process takes the rows in: {site.taken_a_second:,.0f} a second, as measured.",
+            f"- Two processes are there once, and every row goes through both: the slower takes "
+            f"{site.taken_a_second:,.0f} rows a second, as measured.",
+            "- No network between nodes, no limits of Ray's with so many actors: neither was measured.",
         ]
     )
 
@@ -243,6 +279,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("measured", type=Path, help="what benchmarks/batch.py --save wrote")
+    parser.add_argument(
+        "--framework", type=Path, nargs="+", default=[], help="more such files, of --read tiny or decode"
+    )
     parser.add_argument("--workers", type=int, default=1000)
     parser.add_argument("--studies", type=int, default=10_000_000)
     parser.add_argument(
@@ -251,10 +290,10 @@ def main() -> None:
     parser.add_argument("--megabytes", type=float, default=8.0, help="of a file (default 8)")
     options = parser.parse_args()
     measured = json.loads(options.measured.read_text())
-    alone = next(run for run in measured["runs"] if (run["engine"], run["workers"]) == ("local", 1))
-    seconds = np.array(alone["between_s"])
+    others = [json.loads(path.read_text()) for path in options.framework]
+    seconds = seconds_of(measured)
     starts = [run["start_s"] for run in measured["runs"] if run["engine"] == "ray"]
-    taken = measured["list"]["rows"] / measured["list"]["take_cpu_s"] if "list" in measured else math.inf
+    taken = min(map(taken_a_second, others), default=math.inf)
     site = Site(
         workers=options.workers,
         rows=options.studies,
@@ -263,7 +302,8 @@ def main() -> None:
         bandwidth_bytes_s=options.gigabytes_a_second * 1e9,
         taken_a_second=taken,
     )
-    print(check(measured, seconds), assumptions(site, seconds), forecast(site, seconds), sep="\n\n")
+    checks = [check(each) for each in (measured, *others)]
+    print(*checks, assumptions(site, seconds), forecast(site, seconds), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -17,13 +17,14 @@ import platform
 import re
 import secrets
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -31,6 +32,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from boneage.service.dispatch import MOST_ATTEMPTS
 from seeds import FAKES, ROOT, encoded, small_hand
 
 DISK = Path(__file__).with_name("disk.py")
@@ -137,7 +139,8 @@ def batch_killed(folder: Path, out: str, rows: int, kills: int, chance: Random) 
         faults += [f"{target.name}: {fault}" for fault in _table_faults(target, names)]
     read = Counter(log.read_text().split())
     again = sum(read.values()) - runs * rows
-    told = f"{runs} outputs of {rows} rows, all whole; {resumed} resumptions; {again} images read again"
+    whole = "not all whole" if faults else "all whole"
+    told = f"{runs} outputs of {rows} rows, {whole}; {resumed} resumptions; {again} images read again"
     return Line(
         f"kill -9 of boneage batch, {'one table' if '.' in out else 'shards'}", killed, told, tuple(faults)
     )
@@ -251,23 +254,117 @@ def service_killed(folder: Path, jobs: int, kills: int, chance: Random) -> Line:
                 time.sleep(chance.uniform(0.05, 1.2))
                 current[0].kill()
                 current[0] = _served(folder, settings)
-            while len(accepted) < jobs:
+            while len(accepted) < jobs and not any(one.done() for one in offers):
                 time.sleep(0.05)
         finally:
             over.set()
         for one in offers:
             one.result(60)
-    faults, told = _jobs_judged(current[0], accepted, lambda: _given_up(folder))
-    begun = Counter((folder / "data-notes.txt").read_text().split())
-    again = sum(begun.values()) - len(begun)
+    listed = _listed_at_the_end(current[0].client)
     current[0].end()
-    return Line("kill -9 of boneage serve with jobs in flight", kills, f"{told}; {again} begun again", faults)
+    account = Account.of(folder)
+    faults = job_faults(listed, accepted, account)
+    told = f"{len(accepted)} accepted jobs, {'not ' if faults else ''}each there and ended once"
+    if account.given_up:
+        told += f", {len(account.given_up)} as failed: killed in all {MOST_ATTEMPTS} attempts"
+    told += f"; {account.again} begun again"
+    return Line("kill -9 of boneage serve with jobs in flight", kills, told, tuple(faults))
 
 
-def _given_up(folder: Path) -> set[str]:
-    """Return the jobs that a server's log says it gave up, as it had ended too often while they were read."""
-    logs = "".join(path.read_text(errors="replace") for path in folder.glob("data-stderr-*.txt"))
-    return set(re.findall(r"job ([0-9a-f]{32}): given up", logs))
+@dataclass(frozen=True)
+class Account:
+    """What is known of jobs beside what the server answers.
+
+    Args:
+        given_up: ids of jobs that a server's log says it gave up.
+        endings: id -> how often the logs say that it ended.
+        attempts: id -> how often the database says that it was taken.
+        begun: mark of an image -> how often a worker began it.
+    """
+
+    given_up: Set[str]
+    endings: Mapping[str, int]
+    attempts: Mapping[str, int]
+    begun: Mapping[str, int]
+
+    @classmethod
+    def of(cls, folder: Path) -> Account:
+        """Read the logs, the database and the workers' notes of a server that has ended."""
+        logs = "".join(path.read_text(errors="replace") for path in folder.glob("data-stderr-*.txt"))
+        with contextlib.closing(sqlite3.connect(folder / "data" / "boneage.sqlite")) as database:
+            attempts = dict(database.execute("SELECT id, attempts FROM jobs").fetchall())
+        return cls(
+            given_up=set(re.findall(r"job ([0-9a-f]{32}): given up", logs)),
+            endings=Counter(re.findall(r"job ([0-9a-f]{32}): \S+ in \d", logs)),
+            attempts=attempts,
+            begun=Counter((folder / "data-notes.txt").read_text().split()),
+        )
+
+    @property
+    def again(self) -> int:
+        """How often a worker began an image that had been begun before."""
+        return sum(self.begun.values()) - len(self.begun)
+
+
+def _listed_at_the_end(client: Any) -> list[dict[str, Any]]:
+    """Return all jobs of a server's worklist once none waits or runs, or after ten minutes."""
+    from service_fakes import JOBS
+
+    until = time.monotonic() + 600
+    while True:
+        listed: list[dict[str, Any]] = []
+        page: dict[str, Any] = {"next": ""}
+        while page["next"] is not None:
+            before = {"before": page["next"]} if page["next"] else {}
+            page = client.get(JOBS, params={"limit": 200, **before}).json()
+            listed += page["jobs"]
+        if time.monotonic() > until or not any(job["state"] in ("queued", "running") for job in listed):
+            return listed
+        time.sleep(0.2)
+
+
+def job_faults(
+    listed: Sequence[Mapping[str, Any]], accepted: Mapping[str, Set[str]], account: Account
+) -> list[str]:
+    """Return what is wrong with the jobs of a server that was killed again and again.
+
+    Args:
+        listed: its worklist, once all have ended.
+        accepted: key of a request -> ids that its repetitions got.
+        account: what is known beside.
+    """
+    faults = [f"{key} became {len(ids)} jobs" for key, ids in accepted.items() if len(ids) != 1]
+    lost = {name for ids in accepted.values() for name in ids} - {job["id"] for job in listed}
+    faults += [f"lost {name}" for name in sorted(lost)]
+    labels = Counter(job["label"] for job in listed)
+    faults += [f"label {label} is there {count} times" for label, count in labels.items() if count != 1]
+    faults += [f"{name} ended {count} times" for name, count in account.endings.items() if count != 1]
+    if not account.endings:
+        faults.append("the logs say nothing of how jobs ended: none can be said to have ended once")
+    for job in listed:
+        name, taken = job["id"], account.attempts.get(job["id"], 0)
+        if account.begun.get(f"m{job['label']}", 0) > taken:
+            faults.append(f"{name} was begun more often than it was taken ({taken})")
+        if name in account.given_up:
+            faults += _given_up_faults(job, taken)
+        elif job["state"] != "done" or job["bone_age_months"] is None:
+            faults.append(f"{name} ended as {job['state']}")
+    return faults
+
+
+def _given_up_faults(job: Mapping[str, Any], taken: int) -> list[str]:
+    """Return what is wrong with a job that the log gave up: it must be there, failed, and say why.
+
+    That is right only of one that was being read at `MOST_ATTEMPTS` ends of the server: such an image is
+    taken for one that ends servers.
+    """
+    error = job["error"] or {}
+    faults = []
+    if taken <= MOST_ATTEMPTS:
+        faults.append(f"{job['id']} was given up, though it was taken {taken} times only")
+    if job["state"] != "failed" or error.get("code") != "worker_died" or not error.get("message"):
+        faults.append(f"{job['id']} was given up and ended as {job['state']} with {error}")
+    return faults
 
 
 def _served(folder: Path, settings: dict[str, Any]) -> Any:
@@ -287,39 +384,6 @@ def _served(folder: Path, settings: dict[str, Any]) -> Any:
             raise RuntimeError(f"the server did not start: {self.said[-500:]}")
 
     return Patient(folder / "data", settings=settings)
-
-
-def _jobs_judged(
-    server: Any, accepted: dict[str, set[str]], given_up_of: Callable[[], set[str]]
-) -> tuple[tuple[str, ...], str]:
-    """Return what is wrong with a server's jobs once all have ended, and how many there are.
-
-    A job may end as failed where the server's own log says that it gave it up: one that was being read when
-    the server ended, five times over, is taken for an image that ends servers.
-    """
-    from service_fakes import JOBS, until_ended
-
-    names = sorted(name for ids in accepted.values() for name in ids)
-    ended = until_ended(server.client, names, 600)
-    listed: list[dict[str, Any]] = []
-    page: dict[str, Any] = {"next": ""}
-    while page["next"] is not None:
-        before = {"before": page["next"]} if page["next"] else {}
-        page = server.client.get(JOBS, params={"limit": 200, **before}).json()
-        listed += page["jobs"]
-    given_up = given_up_of()
-    faults = [f"{key} became {len(ids)} jobs" for key, ids in accepted.items() if len(ids) != 1]
-    failed = {name for name, job in ended.items() if job["state"] != "done"}
-    faults += [f"{name} ended as {ended[name]['state']}" for name in sorted(failed - given_up)]
-    labels = Counter(job["label"] for job in listed)
-    faults += [f"label {label} is there {count} times" for label, count in labels.items() if count != 1]
-    faults += [f"lost {name}" for name in sorted(set(names) - {job["id"] for job in listed})]
-    left = (
-        f", {len(failed & given_up)} given up after 5 ends of the server while they were read"
-        if given_up
-        else ""
-    )
-    return tuple(faults), f"{len(names)} accepted jobs, each there and ended once{left}"
 
 
 # --- disk full, read-only -----------------------------------------------------------------------------------

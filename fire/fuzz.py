@@ -23,7 +23,7 @@ import time
 import traceback
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -34,13 +34,26 @@ import readers
 from boneage.core.processes import Died, Raised, SteadyWorker, TimedOut
 from readers import ANSWERED, BY_NAME, READERS, FuzzedReader, Wrong
 
-LIMIT_S = 10.0
-"""Of processor time, so that a busy machine makes no findings; an input that only waits meets `_ROOM_S`."""
-
-LIMIT_MIB = 2048
 FINDINGS = ("wrong answer", "crash", "memory", "died", "hang")
-_ROOM_S = 60.0
-"""The first input of a reader may take longer: it loads the networks, or starts the service."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an input may take.
+
+    Args:
+        processor_s: of processor time, so that a busy machine makes no findings.
+        silence_s: without an answer, for an input that waits and does not work; the first of a reader is
+            slow, as it loads the networks or starts the service.
+        memory_mib: beyond what the process had when it was ready.
+    """
+
+    processor_s: float = 10.0
+    silence_s: float = 70.0
+    memory_mib: int = 2048
+
+
+LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +84,17 @@ def main() -> int:
     if given.replay:
         return _replay(given.replay)
     seed = given.seed if given.seed is not None else secrets.randbelow(1 << 32)
-    first = f" --from {given.start}" if given.start else ""
-    print(f"boneage fuzz, {date.today()}, python {platform.python_version()}, seed {seed}: to repeat it,")
-    print(f"  python fire/fuzz.py --inputs {given.inputs} --seed {seed}{first}", flush=True)
     chosen = [BY_NAME[given.only]] if given.only else list(READERS)
+    part = f" --only '{given.only}'" if given.only else ""
+    part += f" --from {given.start}" if given.start else ""
+    print(f"boneage fuzz, {date.today()}, python {platform.python_version()}, seed {seed}: to repeat it,")
+    print(f"  python fire/fuzz.py --inputs {given.inputs} --seed {seed}{part}", flush=True)
     given.keep.mkdir(parents=True, exist_ok=True)
     tried: dict[str, list[Tried]] = {}
     began = time.monotonic()
     for reader in chosen:
         count = given.inputs if given.only else max(1, round(given.inputs * reader.share / 10_000))
-        tried[reader.name] = [*_runs(reader, range(given.start, count), seed, given.keep)]
+        tried[reader.name] = [*runs(reader, range(given.start, count), seed, given.keep)]
         print(line(reader.name, tried[reader.name]), flush=True)
     _print_table(tried, time.monotonic() - began)
     return int(any(one.is_finding for found in tried.values() for one in found))
@@ -99,11 +113,12 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _runs(reader: FuzzedReader, numbers: range, seed: int, keep: Path) -> Iterator[Tried]:
+def runs(
+    reader: FuzzedReader, numbers: Iterable[int], seed: int, keep: Path, limits: Limits = LIMITS
+) -> Iterator[Tried]:
     """Try a reader's inputs one after another; a worker that ends or hangs is replaced."""
-    worker: SteadyWorker[tuple[int, int], Tried] = SteadyWorker(
-        partial(_start, reader.name), LIMIT_S + _ROOM_S
-    )
+    start = partial(_start, reader, limits)
+    worker: SteadyWorker[tuple[int, int], Tried] = SteadyWorker(start, limits.silence_s)
     try:
         for number in numbers:
             answer = worker((seed, number))
@@ -137,19 +152,18 @@ def chance_of(seed: int, name: str, number: int) -> Random:
     return Random(f"{seed} {name} {number}")
 
 
-def _start(name: str) -> Callable[[tuple[int, int]], Tried]:
+def _start(reader: FuzzedReader, limits: Limits) -> Callable[[tuple[int, int]], Tried]:
     """Make ready in the worker: load what the reader needs, then limit the memory."""
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     _mute()
     # A daemon may have no children, as the service's workers are; they end when their parent is gone.
     multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
-    reader = BY_NAME[name]
-    _tried(reader, reader.input(Random(0)))
+    judged(reader, reader.input(Random(0)), limits)
     used = int(re.search(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text())[1])  # type: ignore[index]
-    most = (used << 10) + (LIMIT_MIB << 20)
+    most = (used << 10) + (limits.memory_mib << 20)
     resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    return lambda task: _tried(reader, reader.input(chance_of(task[0], name, task[1])))
+    return lambda task: judged(reader, reader.input(chance_of(task[0], reader.name, task[1])), limits)
 
 
 def _mute() -> None:
@@ -157,7 +171,7 @@ def _mute() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-def _tried(reader: FuzzedReader, data: bytes) -> Tried:
+def judged(reader: FuzzedReader, data: bytes, limits: Limits = LIMITS) -> Tried:
     """Give an input to a reader, and judge what comes of it."""
     began, text = time.process_time(), ""
     try:
@@ -165,11 +179,11 @@ def _tried(reader: FuzzedReader, data: bytes) -> Tried:
     except Wrong as error:
         outcome, text = "wrong answer", str(error)
     except MemoryError as error:
-        outcome, text = "memory", f"more than {LIMIT_MIB} MiB were asked for\n{error}"
+        outcome, text = "memory", f"more than {limits.memory_mib} MiB were asked for\n{error}"
     except Exception as error:  # noqa: BLE001 - whatever comes out is the finding
         outcome, text = "crash", f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
     took_s = time.process_time() - began
-    if took_s > LIMIT_S:
+    if took_s > limits.processor_s:
         outcome, text = "hang", f"{took_s:.1f} s of processor time"
     return Tried(outcome, text, took_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 

@@ -6,8 +6,10 @@ import io
 import json
 import sys
 import tempfile
+import zipfile
 from datetime import date
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -234,17 +236,50 @@ def parquet() -> tuple[bytes, ...]:
 
 @cache
 def bundle() -> tuple[bytes, ...]:
-    """Return manifests of bundles: the shipped one, and a small one that is calibrated for a site."""
+    """Return manifests of bundles: a small one, one that is corrected for a site, and the shipped one.
+
+    Every file that they name is empty, and has the checksum of nothing.
+    """
     from boneage.inference.bundle import SHIPPED
+    from boneage.inference.site import SITE
 
     record = json.loads((SHIPPED / "manifest.json").read_text())
     small = {
-        **{name: record[name] for name in ("schema", "name", "version", "method", "methods")},
+        **{name: record[name] for name in ("schema", "name", "version", "method")},
+        "methods": {record["method"]: {"calibration": {"coverage": 0.9}}},
         "graphs": {"net": "net.onnx"},
         "files": {"table": "table.npz"},
-        "checksums": {},
     }
-    return json.dumps(small).encode(), json.dumps(record).encode()
+    made = [small, {**small, SITE: _site(record["method"])}, record]
+    nothing = sha256().hexdigest()
+    for one in made:
+        files = (*one["graphs"].values(), *one["files"].values())
+        one["checksums"] = dict.fromkeys((*one.get("checksums", ()), *files), nothing)
+    return tuple(json.dumps(one).encode() for one in made)
+
+
+def _site(method: str) -> dict[str, Any]:
+    """Return the part of a manifest that corrects answers for a site."""
+    estimate = {"estimate": 4.0, "standard_error": 1.0, "kept": 0.9}
+    line = {
+        "images": 80,
+        "offset_months": estimate,
+        "slope": {**estimate, "estimate": 0.1},
+        "centre_months": 120.0,
+        "youngest_months": 40.0,
+        "oldest_months": 200.0,
+    }
+    widths = {"ages_months": [24.0, 120.0, 192.0], "widths_months": [6.0, 8.0, 7.0]}
+    bands = [{"to_months": 120.0, "quantile": 2.0}, {"to_months": 240.0, "quantile": 1.8}]
+    return {
+        "made": "2026-03-10",
+        "made_with": "boneage 0.1.0",
+        "images": {"female": 80, "male": 80},
+        "table_sha256": "0" * 64,
+        "parent": {"name": "standard", "version": "1.4.0"},
+        "correction": {"female": line, "male": line},
+        "calibrations": {method: {"coverage": 0.9, "bands": bands, **widths}},
+    }
 
 
 @cache
@@ -272,7 +307,16 @@ def npz() -> tuple[bytes, ...]:
             limits=np.ones(len(LIMITS)),
             **{key: np.zeros(size) for key, size in sizes.items()},
         )
-        return tuple(path.read_bytes() for path in sorted(folder.glob("*.npz")))
+        return tuple(undated(path) for path in sorted(folder.glob("*.npz")))
+
+
+def undated(path: Path) -> bytes:
+    """Return an archive without the time of its making, so that a run's seed gives the same inputs again."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(path) as found, zipfile.ZipFile(out, "w") as made:
+        for name in found.namelist():
+            made.writestr(zipfile.ZipInfo(name), found.read(name), zipfile.ZIP_DEFLATED)
+    return out.getvalue()
 
 
 @cache
@@ -311,7 +355,7 @@ def node() -> tuple[bytes, ...]:
     """Return configurations of a PACS node."""
     whole = b"""ae_title = "BONEAGE"
 spool = "spool"
-retention_hours = 24.0
+retention_hours = 96.0
 [receive]
 port = 11112
 accept_from = ["PACS"]

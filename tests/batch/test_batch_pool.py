@@ -60,6 +60,21 @@ def test_a_steady_reader_outlives_what_it_reads(log: Path, rows: Rows) -> None:
         SteadyReader(Start(PoisonReader(log, "tampered"), ""), timeout_s=3)
 
 
+def test_a_worker_that_dies_as_it_takes_anothers_place_is_replaced_too(
+    tmp_path: Path, log: Path, rows: Rows
+) -> None:
+    out, starts = tmp_path / "out.csv", log.with_suffix(".starts")
+    names = ["age1", "unlucky2", "age3"]
+    local.run(rows(*names), out, PoisonReader(log, "weak"), Settings(1))
+    assert [row["status"] for row in table.read(out)] == ["ok"] * 3
+    assert len(starts.read_text().split()) == 4
+    log.unlink()
+    starts.unlink()
+    reader = SteadyReader(Start(PoisonReader(log, "weak"), ""), timeout_s=30)
+    assert [reader.row(Turn(task(row)))["status"] for row in rows(*names)] == ["ok"] * 3
+    assert len(starts.read_text().split()) == 4
+
+
 def test_the_next_images_bytes_are_fetched_once_while_this_one_is_read(
     log: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,13 +84,18 @@ def test_the_next_images_bytes_are_fetched_once_while_this_one_is_read(
     first, second, third = (task(row, place) for place, row in enumerate(rows("age1", "age2", "age3")))
     reader = ImageReader(PoisonReader(log).load(), "")
     reader(Turn(first, second))
-    deadline = time.monotonic() + 30
-    while fetched != ["age1", "age2"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: fetched == ["age1", "age2"])
     assert reader(Turn(second, third))["bone_age_months"] == 2.0
     assert reader(Turn(first))["bone_age_months"] == 1.0, "what was fetched in vain is dropped"
-    assert sorted(fetched) == ["age1", "age1", "age2", "age3"]
+    wait_until(lambda: sorted(fetched) == ["age1", "age1", "age2", "age3"])
+
+
+def wait_until(so: Callable[[], bool]) -> None:
+    """Wait for what another thread does."""
+    deadline = time.monotonic() + 60
+    while not so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_file_that_cannot_be_fetched_ahead_is_its_own_rows_trouble(log: Path, rows: Rows) -> None:

@@ -99,7 +99,7 @@ def test_a_finished_run_is_recognised_and_what_was_damaged_is_made_again(
 @pytest.mark.parametrize(
     ("names", "tag", "said"),
     [
-        (NAMES[:-1], "fake", r"another run, of other rows \(7 there, 6 here\)"),
+        (NAMES[:-1], "fake", r"another run, of other rows or another --sex \(7 there, 6 here\)"),
         (NAMES[::-1], "fake", "another run, of other rows"),
         (NAMES, "newer", r"another run, made with another bundle.* \(fake 0, boneage "),
     ],
@@ -149,18 +149,25 @@ def test_a_folder_of_other_things_is_refused(
     assert (out / "chapter.tex").read_text() == "mine" and not (out / ".journal").exists()
 
 
-def test_two_runs_cannot_write_to_one_output(tmp_path: Path, log: Path, manifest: Manifest) -> None:
-    images, out = source.at(str(manifest(NAMES))), tmp_path / "results"
+@pytest.mark.parametrize("name", ["results", "out.csv"])
+@pytest.mark.parametrize("asked", ["resume", "overwrite"])
+def test_two_runs_cannot_write_to_one_output(
+    tmp_path: Path, log: Path, manifest: Manifest, name: str, asked: str
+) -> None:
+    images, out = source.at(str(manifest(NAMES))), tmp_path / name
+    another = replace(SETTINGS, resume=asked == "resume", overwrite=asked == "overwrite")
     said: list[str] = []
 
     def begin_another(done: int, _: int) -> None:
-        if done == 1:
+        if done == 4:
             with pytest.raises(DeliveryError, match="another run") as caught:
-                run(images, out, PoisonReader(log), replace(SETTINGS, resume=True))
+                run(images, out, PoisonReader(log), another)
             said.append(str(caught.value))
 
-    run(images, out, PoisonReader(log), SETTINGS, begin_another)
-    assert said
+    summary = run(images, out, PoisonReader(log), SETTINGS, begin_another)
+    assert said and (summary.total, summary.kept) == (7, 0)
+    found = parquet.read_table(out).to_pylist() if name == "results" else table.read(out)
+    assert [row["id"] for row in found] == NAMES
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, log: Path, manifest: Manifest) -> None:

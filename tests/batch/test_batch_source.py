@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 from pathlib import Path
 
@@ -104,6 +105,19 @@ def test_paths_may_lead_where_within_says_and_nowhere_else(tmp_path: Path) -> No
 def test_a_list_that_is_not_there_is_named(tmp_path: Path, location: str) -> None:
     with pytest.raises(ConfigError, match=f"{location}: no such file"):
         tasks_of(tmp_path / location)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of files are text on this system")
+def test_a_file_whose_name_is_no_text_is_told_before_work_starts(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    try:
+        (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    with pytest.raises(
+        ConfigError, match=r"name of file 2, .*caf\\udce9\.png', is not readable as UTF-8: rename"
+    ):
+        tasks_of(tmp_path)
 
 
 def test_rows_in_hand_are_checked_too() -> None:

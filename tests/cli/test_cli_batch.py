@@ -76,6 +76,14 @@ def test_a_bad_manifest_is_bad_usage_on_one_line(run: Run, folder: Path, text: s
     assert sorted(folder.iterdir()) == before
 
 
+def test_a_list_is_not_replaced_by_its_results(run: Run, folder: Path) -> None:
+    before = (folder / "m.csv").read_bytes()
+    for out in (folder / "m.csv", folder / "images" / ".." / "m.csv"):
+        code, _, err = run("batch", folder / "m.csv", "--out", out, "--overwrite", "--workers", 1)
+        assert code == ExitCode.USAGE and "the list of images itself" in err
+    assert (folder / "m.csv").read_bytes() == before
+
+
 def test_within_lets_a_manifest_lead_elsewhere(run: Run, folder: Path) -> None:
     (folder / "lists").mkdir()
     (folder / "lists" / "m.csv").write_text("path,sex\n../images/age90.png,F\n")
@@ -86,7 +94,7 @@ def test_within_lets_a_manifest_lead_elsewhere(run: Run, folder: Path) -> None:
 
 def test_a_cluster_that_does_not_answer_is_one_line_and_leaves_nothing(run: Run, folder: Path) -> None:
     code, _, err = run("batch", folder / "m.csv", "--out", f"{folder}/r/", "--cluster", "ray://127.0.0.1:9")
-    assert code == ExitCode.FAILED and err.count("\n") == 1 and "no cluster answers at 127.0.0.1:9" in err
+    assert code == ExitCode.USAGE and err.count("\n") == 1 and "no cluster answers at 127.0.0.1:9" in err
     assert not (folder / "r").exists()
     code, _, err = run("batch", folder / "m.csv", "--out", f"{folder}/r/", "--cluster", "mine")
     assert code == ExitCode.USAGE and "ray://HOST:PORT" in err

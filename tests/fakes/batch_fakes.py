@@ -21,7 +21,8 @@ class PoisonReader:
 
     Args:
         log: a file to which the name of every image is appended as its reading begins.
-        tag: its fingerprint; `tampered` and `stillborn` say how its loading fails.
+        tag: its fingerprint; `tampered` and `stillborn` say how its loading fails; of `weak` ones the
+            second and third.
     """
 
     log: Path
@@ -33,6 +34,13 @@ class PoisonReader:
             raise ChecksumMismatch("expected another checksum of net.onnx: install the bundle again")
         if self.tag == "stillborn":
             os._exit(7)
+        if self.tag == "weak":
+            with self.log.with_suffix(".starts").open("a+") as file:
+                file.write("start\n")
+                file.seek(0)
+                if 2 <= len(file.readlines()) <= 3:
+                    file.flush()
+                    os._exit(7)
         return PoisonAssessor(self.log)
 
     def fingerprint(self) -> str:

@@ -68,8 +68,8 @@ def connected(address: str, workers: int | None = None) -> Iterator[int]:
         workers: processors of a cluster that is started here; None takes those there are.
 
     Raises:
-        ConfigError: the address is none, or the cluster has another version of Ray, Python or this package.
-        RuntimeUnavailable: Ray is not installed, or the cluster does not answer.
+        ConfigError: no cluster lets us in there, or it has another version of Ray, Python or this package.
+        RuntimeUnavailable: Ray is not installed or does not start, or a node does not answer.
     """
     _check_address(address)
     _prepare(address)
@@ -102,8 +102,7 @@ def _check_address(address: str) -> None:
     """Refuse an address that is none, or where nothing listens.
 
     Raises:
-        ConfigError: it is no address.
-        RuntimeUnavailable: nobody answers there.
+        ConfigError: it is no address, or nobody answers there.
     """
     if address == LOCAL:
         return
@@ -123,7 +122,7 @@ def _check_address(address: str) -> None:
         socket.create_connection((host, port), CONNECT_S).close()
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise RuntimeUnavailable(
+        raise ConfigError(
             f"no cluster answers at {host}:{port} ({reason}): check the address, and the way there from here"
         ) from None
 
@@ -148,7 +147,7 @@ def _refusal(address: str, error: Exception) -> BoneAgeError:
         )
     if address == LOCAL:
         return RuntimeUnavailable(f"Ray could not be started here ({text}): leave --cluster out")
-    return RuntimeUnavailable(
+    return ConfigError(
         f"no Ray cluster at {address} let us in ({text}): check the address, that it runs (`ray status`), "
         "and its token (RAY_AUTH_MODE, RAY_AUTH_TOKEN)"
     )

@@ -31,9 +31,12 @@ class Journal:
     Args:
         path: the file.
         offsets: keeps where the row of each key lies; a dictionary, or `Offsets` of a long list.
+        anew: drop what is there, whatever it is, once no other run holds it.
     """
 
-    def __init__(self, path: Path, offsets: MutableMapping[str, int] | None = None) -> None:
+    def __init__(
+        self, path: Path, offsets: MutableMapping[str, int] | None = None, *, anew: bool = False
+    ) -> None:
         """Open or create the journal.
 
         Raises:
@@ -49,6 +52,8 @@ class Journal:
             ) from None
         try:
             lock(self._file, path)
+            if anew:
+                self._file.truncate(0)
             self._load()
         except BaseException:
             self._file.close()

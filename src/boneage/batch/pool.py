@@ -6,16 +6,20 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 
 from boneage.batch.source import Task
 from boneage.batch.work import Row, Turn, row_of
+from boneage.core.errors import RuntimeUnavailable
 from boneage.core.processes import Died, Raised, SteadyWorker, TimedOut, Work, Worker
 
 Answer = Row | Died | Raised | TimedOut
 Starter = Callable[[], Work[Turn, Row]]
+
+_STILLBORN = 3
+"""Workers that may end one after another as they start, once another has started well."""
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """What numerical libraries take their number of threads from, once, as they load."""
@@ -35,7 +39,8 @@ class Pool:
     """Worker processes that take turns at a list of tasks.
 
     A task whose worker died is given to one more: the worker may have been killed for want of memory, which
-    is no fault of the image. A second death is. A task that takes too long is not tried again.
+    is no fault of the image. A second death is. A task that takes too long is not tried again. A worker that
+    takes another's place may die as it starts for the same want, and is replaced too, but not for ever.
 
     Args:
         start: called once in every worker; returns the function that does a task. It must be picklable.
@@ -50,6 +55,8 @@ class Pool:
         self._seats: dict[object, _Seat] = {}
         self._again: deque[Task] = deque()
         self._deadly: set[int] = set()
+        self._started = False
+        self._stillborn = 0
 
     def rows(self, tasks: Iterable[Task]) -> Generator[tuple[int, Row], None, None]:
         """Yield each task's ordinal with its row, as they come.
@@ -110,7 +117,17 @@ class Pool:
         if late:
             seat.worker.stop()
             return TimedOut(self._timeout_s)
-        return seat.worker.receive()
+        starting = not seat.worker.ready
+        try:
+            answer = seat.worker.receive()
+        except RuntimeUnavailable:
+            self._stillborn += 1
+            if not self._started or self._stillborn > _STILLBORN:
+                raise
+            return Died(None)
+        if starting:
+            self._started, self._stillborn = True, 0
+        return answer
 
     def _give(self, seat: _Seat, pending: Iterator[Task]) -> None:
         """Give a worker its next task, or let it go where there is none."""
@@ -160,10 +177,16 @@ class SteadyReader:
             BoneAgeError: no worker could be started.
         """
         with one_thread_each():
-            answer = self._worker(turn)
+            answer = self._answer(turn)
             if isinstance(answer, Died):
-                answer = self._worker(turn)
+                answer = self._answer(turn)
         return row_of(turn.task, answer)
+
+    def _answer(self, turn: Turn) -> Answer:
+        for _ in range(_STILLBORN):
+            with suppress(RuntimeUnavailable):
+                return self._worker(turn)
+        return self._worker(turn)
 
 
 @contextmanager

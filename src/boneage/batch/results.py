@@ -150,18 +150,16 @@ class SingleTable:
 
         Raises:
             ConfigError: the table holds other rows than the list.
-            DeliveryError: the journal cannot be written.
+            DeliveryError: the journal cannot be written, or another run holds it.
         """
         self._listing = listing
         if self._resume and self._there and not self._journal_at.exists():
             self._finished = self._recognised(listing)
             self.kept = len(listing)
             return
-        if self._anew:
-            self._journal_at.unlink(missing_ok=True)
         if self._remote:
             self._journal_at.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._journal = Journal(self._journal_at, Offsets(listing.keys))
+        self._journal = Journal(self._journal_at, Offsets(listing.keys), anew=self._anew)
         self.kept = len(self._journal.offsets)
 
     def _recognised(self, listing: Listing) -> Summary:

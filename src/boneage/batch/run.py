@@ -58,9 +58,9 @@ def run(
 
     Raises:
         ConfigError: no images, a list that cannot be used, an unknown kind of output, an output that is
-            another run's or would be overwritten, or a cluster that cannot be used.
+            another run's or would be overwritten, or a cluster that does not answer or cannot be used.
         BundleError: the bundle cannot be trusted or used.
-        RuntimeUnavailable: the cluster does not answer, or a package is missing.
+        RuntimeUnavailable: the storage does not answer, the cluster was lost, or a package is missing.
         DeliveryError: the output cannot be written.
     """
     progress = progress or (lambda done, total: None)
@@ -115,8 +115,8 @@ def engine_for(reader: Reader, settings: Settings) -> Iterator[Engine]:
     """Yield the engine that the settings name, ready to work.
 
     Raises:
-        ConfigError: the cluster cannot be used: another version, or a name that is none.
-        RuntimeUnavailable: the cluster does not answer, or Ray is not installed.
+        ConfigError: the cluster cannot be used: it does not answer, has another version, or is none.
+        RuntimeUnavailable: Ray is not installed or does not start, or a node does not answer.
     """
     start = Start(reader, str(Path.cwd()))
     if settings.cluster is None:

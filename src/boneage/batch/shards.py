@@ -102,11 +102,13 @@ class ShardFolder:
         )
 
     def _clear(self) -> None:
+        """Remove what an earlier run has written; the caller holds the folder."""
         for name in self._names:
             if _number(name) is not None:
                 self._folder.remove(name)
+        for path in self._journals_at.glob("part-*.jsonl"):
+            path.unlink()
         self._folder.remove(RUN)  # last: until then the folder is known as a run's
-        shutil.rmtree(self._journals_at, ignore_errors=True)
         self._names, self._record = [], None
 
     def begin(self, listing: Listing, about: About) -> None:
@@ -117,6 +119,7 @@ class ShardFolder:
             DeliveryError: it cannot be written, or another run holds it.
         """
         if self._anew and self._record is not None:
+            self._take()  # first: it may be another run's that still writes
             self._clear()
         if self._record is not None:
             self._shard_rows = int(self._record["shard_rows"])
@@ -127,7 +130,8 @@ class ShardFolder:
         self._job = hashlib.sha256(said.encode("utf-8")).hexdigest()
         if self._record is not None and self._record["job"] != self._job:
             raise ConfigError(self._difference(self._record))
-        self._take()
+        if self._lock is None:
+            self._take()
         self._done = np.zeros(len(listing), bool)
         self._begun = (self._record or {}).get("begun_at") or _now()
         if self._record is not None:
@@ -147,7 +151,7 @@ class ShardFolder:
             )
             what += f"boneage {record.get('versions', {}).get('boneage', '?')})"
         else:
-            what = f"of other rows ({record['rows']:,} there, {len(self._listing):,} here)"
+            what = f"of other rows or another --sex ({record['rows']:,} there, {len(self._listing):,} here)"
         remedy = "name another folder, or replace it with --overwrite"
         return f"{self._name} belongs to another run, {what}: {remedy}"
 

@@ -93,7 +93,7 @@ class Listing:
         sex: of rows that name none.
 
     Raises:
-        ConfigError: no rows; two of one id; a row that cannot be understood.
+        ConfigError: no rows; two of one id; a row that cannot be understood, or whose name is no text.
         DeliveryError: the temporary folder is full.
     """
 
@@ -107,7 +107,8 @@ class Listing:
             said = json.dumps((item.id, item.path, item.sex or sex, item.chronological_age_months))
             self._write(f"{said}\n".encode())
             keys.append(_short_hash(said, mixed))
-            ids.append(_short_hash(item.id))
+            ids.append(_short_hash(_text(source, item)))
+        self._write(b"", whole=True)
         if not keys:
             raise ConfigError(
                 "the manifest lists no image: add a row an image, or name a folder that holds images"
@@ -137,9 +138,11 @@ class Listing:
         """Give the disk's space back."""
         self._spool.close()
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, line: bytes, *, whole: bool = False) -> None:
         try:
             self._spool.write(line)
+            if whole:
+                self._spool.flush()
         except OSError as error:
             raise DeliveryError(
                 f"the list of images cannot be kept in {tempfile.gettempdir()} ({error.strerror}): "
@@ -161,6 +164,23 @@ class Listing:
 
 def _short_hash(text: str, salt: bytes = b"") -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8, key=salt).digest(), "little")
+
+
+def _text(source: Source, item: Item) -> str:
+    """Return a row's id.
+
+    Raises:
+        ConfigError: it or the path is no text that a table can hold, as a file's name in another encoding.
+    """
+    try:
+        f"{item.id}{item.path}".encode()
+    except UnicodeEncodeError:
+        shown = ascii(storage.shown(item.path))
+        raise ConfigError(
+            f"{source.name}: the name of {source.unit} {item.place}, {shown}, is not readable as UTF-8: "
+            "rename it, or leave it out"
+        ) from None
+    return item.id
 
 
 def _refuse_twins(source: Source, ids: Keys) -> None:

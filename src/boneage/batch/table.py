@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -125,6 +126,8 @@ def _renamed_when_whole(out: Path) -> Iterator[Path]:
     part = out.with_name(f".{out.name}.part")
     try:
         yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())  # its journal is removed next, and must not be all that was on the disk
         part.replace(out)
     except OSError as error:
         raise DeliveryError(

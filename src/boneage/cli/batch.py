@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from boneage.cli.console import Interrupted, note, parse_sex, rich_console
-from boneage.core.errors import ExitCode
+from boneage.core.errors import ConfigError, ExitCode
 from boneage.core.runtime import DEFAULT_RUNTIME
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def batch(
     from boneage.batch import local, source
     from boneage.batch.run import Settings, run
 
+    _refuse_to_replace_the_list(manifest, out)
     settings = Settings(workers, parse_sex(sex), resume, overwrite, timeout, cluster)
     reader = local.BundleReader(bundle and bundle.absolute(), localise, runtime)
     images = source.at(manifest, within)
@@ -81,6 +82,16 @@ def batch(
         summary = run(images, out, reader, settings, advance)
     note(describe(summary, out))
     raise typer.Exit(ending(summary))
+
+
+def _refuse_to_replace_the_list(manifest: str, out: str) -> None:
+    """Refuse a list as its own output, which --overwrite would destroy.
+
+    Raises:
+        ConfigError: they are one.
+    """
+    if out == manifest or (Path(out).exists() and Path(manifest).exists() and Path(out).samefile(manifest)):
+        raise ConfigError("--out is the list of images itself: name another output")
 
 
 def run_with_progress(rows: tuple[Row, ...], out: Path, reader: Reader, settings: Settings) -> Summary:

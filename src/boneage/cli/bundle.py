@@ -40,11 +40,15 @@ def bundle(
         Path | None,
         typer.Option(metavar="RUN", help="A run of region_clusters; without it, no groups of hands alike."),
     ] = None,
+    consistency: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="With --extend: a run of consistency on that bundle's graphs."),
+    ] = None,
     extend: Annotated[
         Path | None,
         typer.Option(
             metavar="BUNDLE",
-            help="Add --intervals, --radius-subgrades, --region-clusters to this bundle; no other runs.",
+            help="Add --intervals, --radius-subgrades, --region-clusters or --consistency to this bundle.",
         ),
     ] = None,
     name: Annotated[
@@ -53,17 +57,17 @@ def bundle(
 ) -> None:
     """Assemble a bundle: graphs, calibration from out-of-fold predictions, figures, checksums.
 
-    From a FINDER_RUN and an AGE_RUN, or from a bundle with --extend, whose graphs are then kept.
+    From a FINDER_RUN and an AGE_RUN, or from a bundle with --extend.
     """
     from boneage.inference import assemble
     from boneage.inference.bundle import Bundle
 
     if extend is not None:
-        given = any(run is not None for run in (intervals, radius_subgrades, region_clusters))
+        given = any(run is not None for run in (intervals, radius_subgrades, region_clusters, consistency))
         if not given or finder_run is not None or grades is not None:
             raise ConfigError(
-                "--extend takes a bundle and one or more of --intervals, --radius-subgrades and "
-                "--region-clusters, and no other run: give these"
+                "--extend takes a bundle and one or more of --intervals, --radius-subgrades, "
+                "--region-clusters and --consistency, and no other run: give these"
             )
         made = assemble.extend(
             Bundle.load(extend),
@@ -71,9 +75,14 @@ def bundle(
             intervals_run=intervals,
             subgrades_run=radius_subgrades,
             clusters_run=region_clusters,
+            consistency_run=consistency,
             version=version,
             name=name,
             data=data,
+        )
+    elif consistency is not None:
+        raise ConfigError(
+            "--consistency trains a whole bundle's graphs on: write the bundle, then --extend it"
         )
     elif finder_run is None or age_run is None or data is None:
         raise ConfigError(

@@ -42,6 +42,10 @@ def train(
         Path | None,
         typer.Option(help="Find hands with this run of hand_localisation, not the shipped bundle."),
     ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="Find hands, and train graphs on, with this bundle; without it, the shipped one."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoints.")] = False,
     list_recipes: Annotated[bool, typer.Option("--list", help="List the recipes and end.")] = False,
 ) -> None:
@@ -51,25 +55,35 @@ def train(
         return
     if recipe is None or data is None or out is None:
         raise ConfigError("train needs a RECIPE, --data MANIFEST.csv and --out RUN: see boneage train --list")
+    from boneage.inference.bundle import SHIPPED
     from boneage.training.config import TrainJob
 
     check_overrides(overrides or [])
     job = TrainJob(
-        data, out, config=config, overrides=tuple(overrides or ()), resume=resume, locate=locator(finder)
+        data,
+        out,
+        config=config,
+        overrides=tuple(overrides or ()),
+        resume=resume,
+        locate=locator(finder, bundle),
+        bundle=bundle or SHIPPED,
     )
     run_recipe(RECIPES, recipe, job)
     typer.echo(str(out))
 
 
-def locator(finder_run: Path | None) -> Callable[[Radiograph], Hand]:
-    """Return what finds hands: a finder run's graph or the shipped bundle's, loaded when first wanted."""
+def locator(finder_run: Path | None, bundle: Path | None = None) -> Callable[[Radiograph], Hand]:
+    """Return what finds hands: a finder run's graph or a bundle's, loaded when first wanted.
+
+    Without either it is the shipped bundle's.
+    """
 
     @cache
     def opened() -> Finder:
         from boneage.inference.assess import Finder
         from boneage.inference.bundle import Bundle
 
-        graph = finder_run / "graph.onnx" if finder_run else Bundle.load().graph("hand_finder")
+        graph = finder_run / "graph.onnx" if finder_run else Bundle.load(bundle).graph("hand_finder")
         if not graph.is_file():
             raise ConfigError(f"{graph} is missing: give a finished run of hand_localisation to --finder")
         return Finder(graph)

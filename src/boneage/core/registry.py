@@ -15,6 +15,7 @@ METHODS: dict[str, str] = {
 
 RECIPES: dict[str, str] = {
     "age_intervals": "boneage.recipes.age_intervals.fit:train",
+    "consistency": "boneage.recipes.consistency.fit:train",
     "graded_regions": "boneage.recipes.graded_regions.fit:train",
     "hand_localisation": "boneage.recipes.hand_localisation.fit:train",
     "hand_regression": "boneage.recipes.hand_regression.fit:train",

@@ -1,4 +1,4 @@
-"""What a bundle may hold besides its methods: parts that subdivide or explain, and that change no age."""
+"""What a bundle may hold besides its methods' runs: what subdivides, what explains, and graphs trained on."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 
 from boneage.core.errors import ConfigError
 from boneage.inference import cluster_parts, subgrade_parts
+from boneage.inference.consistency_parts import CONSISTENCY, consistency_files, consistency_settings
 from boneage.inference.neighbours import CLUSTERS
 from boneage.inference.radius_subgrading import SUBGRADES
 from boneage.recipes.graded_regions.method import GradedRegions
 
-KEYS = (SUBGRADES, CLUSTERS)
+KEYS = (SUBGRADES, CLUSTERS, CONSISTENCY)
 """Of the manifest's parts on them."""
 
 
@@ -58,6 +59,19 @@ def additions(
         settings = cluster_parts.cluster_settings(clusters_run)
         found.append(Addition(CLUSTERS, settings, files, cluster_parts.TABLES))
     return tuple(found)
+
+
+def trained_on(run: Path, checksums: Mapping[str, str]) -> Addition:
+    """Return what a run of `consistency` puts in place of a bundle's graphs.
+
+    Args:
+        run: its folder.
+        checksums: file -> SHA-256 of that bundle.
+
+    Raises:
+        ConfigError: the run is not complete, or was trained on from another bundle's graphs.
+    """
+    return Addition(CONSISTENCY, consistency_settings(run), consistency_files(run, checksums), ())
 
 
 def with_files(files: Mapping[str, Path], added: Sequence[Addition]) -> dict[str, Path]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from boneage import __version__
 from boneage.core.errors import ConfigError
-from boneage.inference.additions import KEYS, Addition, additions, with_files, with_settings
+from boneage.inference.additions import KEYS, Addition, additions, trained_on, with_files, with_settings
 from boneage.inference.bundle import Bundle, write_bundle
 from boneage.inference.combine import cross_fit, fit_weights
 from boneage.inference.out_of_fold import Answer, OutOfFold, Vector, correct, read_oof, write_oof
@@ -123,11 +123,15 @@ def extend(
     intervals_run: Path | None = None,
     subgrades_run: Path | None = None,
     clusters_run: Path | None = None,
+    consistency_run: Path | None = None,
     version: str,
     name: str | None = None,
     data: str | None = None,
 ) -> Bundle:
     """Write a bundle again with runs of intervals, sub-grades or groups, which take older ones' places.
+
+    Or with its own graphs trained on: their answers for good images are meant to stay, so that calibration
+    and figures stay too; how far they moved is part of the manifest.
 
     The other methods keep their graphs and settings. With age intervals, how all are joined is fitted anew,
     to the ages in the bundle's own out-of-fold table; sub-grades and groups of hands leave the table and the
@@ -139,6 +143,7 @@ def extend(
         intervals_run: folder of an `age_intervals` run on the bundle's folds; None keeps what there is.
         subgrades_run: folder of a `radius_subgrades` run; None keeps what there is.
         clusters_run: folder of a `region_clusters` run; None keeps what there is.
+        consistency_run: folder of a `consistency` run on this bundle's graphs, which it replaces.
         version: the new bundle's version.
         name: the new bundle's name; None keeps it.
         data: what it was trained on and on what terms; None keeps what the bundle says.
@@ -146,7 +151,7 @@ def extend(
     Raises:
         ConfigError: no run is given; a run is not complete, or does not share the bundle's folds; the
             bundle holds no out-of-fold ages of its methods, or gets sub-grades and grades no bones, or is
-            calibrated for a site.
+            calibrated for a site; graphs were trained on from others than the bundle's.
     """
     expect_uncalibrated(bundle)
     said = {
@@ -155,13 +160,18 @@ def extend(
         "data": data or bundle.manifest["data"],
     }
     added = additions(bundle.manifest["methods"], subgrades_run, clusters_run)
+    if consistency_run is not None:
+        if intervals_run is not None:
+            raise ConfigError("graphs are trained on after the intervals are in: extend the bundle twice")
+        added = (*added, trained_on(consistency_run, bundle.manifest["checksums"]))
     if intervals_run is not None:
         require(intervals_run, "config.json", "folds.csv", "graph.onnx", OUT_OF_FOLD)
         parts = _parts_of(bundle).adding(INTERVALS, intervals_run, *_intervals(intervals_run))
         return _write(parts.besides(added), out, said)
     if not added:
         raise ConfigError(
-            "a bundle is extended by a run of age_intervals, radius_subgrades or region_clusters: give one"
+            "a bundle is extended by a run of age_intervals, radius_subgrades, region_clusters or "
+            "consistency: give one"
         )
     return _write_again(bundle, added, out, said)
 

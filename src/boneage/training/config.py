@@ -37,6 +37,7 @@ class TrainJob:
         overrides: `section.key=value` texts that replace values of the file.
         resume: go on from what `out` already holds.
         locate: finds the hand in a radiograph, as the shipped bundle does; None where a recipe needs none.
+        bundle: folder of the bundle whose graphs are trained on; None where a recipe trains its own.
     """
 
     data: Path
@@ -45,6 +46,7 @@ class TrainJob:
     overrides: tuple[str, ...] = ()
     resume: bool = False
     locate: Callable[[Radiograph], Hand] | None = None
+    bundle: Path | None = None
 
 
 def choose(name: str, value: object, choices: tuple[object, ...]) -> None:
