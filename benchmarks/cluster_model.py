@@ -100,7 +100,7 @@ def simulate(site: Site, seconds: NDArray[np.float64], seed: int = 0) -> Outcome
     """
     random = np.random.default_rng(seed)
     sizes = _sizes(site)
-    work = _block_seconds(sizes, seconds, random) * _starved(site, seconds)
+    work, starved = _block_seconds(sizes, seconds, random), _starved(site, seconds)
     waiting = random.binomial(sizes, site.endless) * site.timeout_s
     speed = np.ones(site.workers)
     order, at = random.permutation(site.workers), 0
@@ -119,7 +119,7 @@ def simulate(site: Site, seconds: NDArray[np.float64], seed: int = 0) -> Outcome
         while len(held[worker]) < IN_FLIGHT and pending:
             held[worker].append(pending.popleft())
         if held[worker]:
-            takes = float(work[held[worker][0]] / speed[worker] + waiting[held[worker][0]])
+            takes = float(work[held[worker][0]] * max(starved, 1 / speed[worker]) + waiting[held[worker][0]])
             dies = random.exponential(3600 / site.deaths_an_hour) if site.deaths_an_hour else math.inf
             heapq.heappush(
                 events, (now + min(takes, dies), worker, Event.DEATH if dies < takes else Event.DONE)
@@ -168,7 +168,7 @@ def _block_seconds(
 
 
 def _starved(site: Site, seconds: NDArray[np.float64]) -> float:
-    """Return how much longer everything takes where the storage gives less than all workers could read."""
+    """Return how much longer an image takes where the storage gives less than all workers could read."""
     wanted = site.workers * site.image_bytes / float(seconds.mean())
     return max(1.0, wanted / site.bandwidth_bytes_s)
 
@@ -179,22 +179,51 @@ def ideal_hours(site: Site, seconds: NDArray[np.float64]) -> float:
 
 
 def seconds_of(measured: dict[str, Any]) -> NDArray[np.float64]:
-    """Return the times of an image on one worker of this machine, (N,), of all such runs of a file."""
-    alone = [run["between_s"] for run in measured["runs"] if (run["engine"], run["workers"]) == ("local", 1)]
-    return np.concatenate(alone)
+    """Return the times of an image on one worker of this machine that has a processor for itself, (N,).
+
+    Where the machine did other things too, a run waited for its turn: its times are made shorter, all alike,
+    until their mean is the processor time of an image, the start of the run included.
+    """
+    alone = [run for run in measured["runs"] if (run["engine"], run["workers"]) == ("local", 1)]
+    seconds = np.concatenate([run["between_s"] for run in alone])
+    processor = sum(run["cpu_s"] for run in alone) / sum(run["rows"] for run in alone)
+    shorter: NDArray[np.float64] = seconds * min(1.0, processor / seconds.mean())
+    return shorter
+
+
+def intake(files: Sequence[dict[str, Any]]) -> dict[str, tuple[float, float]]:
+    """Return what the two processes that are there once take: seconds of processor a row, share by the clock.
+
+    The conductor looks at its actors many times a second, also while no row comes. So what it took in all
+    runs is laid out to the rows and to the seconds of each, by least squares.
+    """
+    runs = [run for file in files for run in file["runs"] if run["engine"] == "ray"]
+    runs = [run for run in runs if math.isfinite(run["driver_ms"])]
+    if len(runs) < 2:
+        return {}
+    each = np.array([(run["rows"], run["reading_s"]) for run in runs])
+    found = {}
+    for name in ("driver", "conductor"):
+        took = np.array([run[f"{name}_ms"] * run["rows"] / 1000 for run in runs])
+        a_row, a_second = np.linalg.lstsq(each, took, rcond=None)[0]
+        found[name] = (max(float(a_row), 1e-9), float(a_second))
+    return found
 
 
 def check(measured: dict[str, Any]) -> str:
-    """Return the measured runs beside what the simulation says of them."""
+    """Return the measured runs beside what the simulation says, given the share of a core that they had."""
     seconds = seconds_of(measured)
     lines = []
     for run in measured["runs"]:
-        undisturbed = Site(start_s=0.0, bandwidth_bytes_s=math.inf, slow=(), deaths_an_hour=0.0, endless=0.0)
+        cores = run["cpu_s"] / run["wall_s"]
+        speed = min(1.0, cores / run["workers"])
+        undisturbed = Site(
+            start_s=0.0, bandwidth_bytes_s=math.inf, slow=((1.0, speed),), deaths_an_hour=0.0, endless=0.0
+        )
         block = 1 if run["engine"] == "local" else 0
         site = replace(undisturbed, workers=run["workers"], rows=run["rows"], rows_a_block=block)
         said = run["rows"] / (simulate(site, seconds).hours * 3600)
         found = (run["rows"] - run["first"]) / run["reading_s"]
-        cores = run["cpu_s"] / run["wall_s"]
         lines.append(
             [
                 f"{measured['read']}, {run['engine']}, {run['workers']}",
@@ -208,11 +237,14 @@ def check(measured: dict[str, Any]) -> str:
     return markdown(head, lines)
 
 
-def taken_a_second(measured: dict[str, Any]) -> float:
-    """Return the rows a second that the slower of the two processes can take in which are there once."""
-    runs = [run for run in measured["runs"] if run["engine"] == "ray"]
-    each = [np.nanmedian([run[name] for run in runs]) for name in ("driver_ms", "conductor_ms")]
-    return 1000 / float(max(each))
+def intake_table(found: dict[str, tuple[float, float]]) -> str:
+    """Return what `intake` found as a table."""
+    lines = [
+        [name, f"{1000 * a_row:.2f}", f"{a_second:.1%}", f"{1 / a_row:,.0f}"]
+        for name, (a_row, a_second) in found.items()
+    ]
+    head = ["process", "CPU ms a row", "of a core by the clock", "rows a second that it can take"]
+    return markdown(head, lines)
 
 
 def forecast(site: Site, seconds: NDArray[np.float64]) -> str:
@@ -252,11 +284,11 @@ def assumptions(site: Site, seconds: NDArray[np.float64]) -> str:
     return "\n".join(
         [
             f"- {site.workers:,} workers of one processor each; {site.rows:,} studies of one image.",
-            f"- An image takes one of the {len(seconds)} times that were measured with one worker: "
-            f"{seconds.mean():.2f} s on average, 95th percentile {often:.2f} s.",
+            f"- An image takes one of the {len(seconds)} times that were measured with one worker, as on a "
+            f"core for itself: {seconds.mean():.2f} s on average, 95th percentile {often:.2f} s.",
             f"- {slow}.",
-            f"- A worker dies once in {hours:.0f} hours of work; its blocks go to whoever is free, are "
-            f"read again from their beginning, and its successor begins {site.replaced_s:.0f} s later.",
+            f"- A worker dies once in {hours:.0f} hours of work; its blocks go to whoever is free, and "
+            f"are read again from their beginning, and its successor begins {site.replaced_s:.0f} s later.",
             f"- Files of {site.image_bytes / 1e6:.0f} MB; the storage gives {given:.1f} GB/s to all "
             f"together, of {wanted:.1f} GB/s that they could read; the next file comes while one is read.",
             f"- One image in {1 / site.endless:,.0f} never ends: it is given up after {site.timeout_s:g} s.",
@@ -293,17 +325,17 @@ def main() -> None:
     others = [json.loads(path.read_text()) for path in options.framework]
     seconds = seconds_of(measured)
     starts = [run["start_s"] for run in measured["runs"] if run["engine"] == "ray"]
-    taken = min(map(taken_a_second, others), default=math.inf)
+    taken = intake([measured, *others])
     site = Site(
         workers=options.workers,
         rows=options.studies,
         start_s=float(np.median(starts)) if starts else Site.start_s,
         image_bytes=options.megabytes * 1e6,
         bandwidth_bytes_s=options.gigabytes_a_second * 1e9,
-        taken_a_second=taken,
+        taken_a_second=1 / max(a_row for a_row, _ in taken.values()) if taken else math.inf,
     )
     checks = [check(each) for each in (measured, *others)]
-    print(*checks, assumptions(site, seconds), forecast(site, seconds), sep="\n\n")
+    print(*checks, intake_table(taken), assumptions(site, seconds), forecast(site, seconds), sep="\n\n")
 
 
 if __name__ == "__main__":

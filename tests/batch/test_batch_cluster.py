@@ -37,7 +37,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A cluster of one node with two processors; its addresses by kind."""
+    """A cluster of one node with two processors; its addresses by kind, and its process."""
     pytest.importorskip("ray", reason=NEEDS_RAY)
     folder = tmp_path_factory.mktemp("r")
     port, client = free_port(), free_port()
@@ -62,7 +62,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         assert process.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
         time.sleep(0.1)
     try:
-        yield {"gcs": f"127.0.0.1:{port}", "client": f"ray://127.0.0.1:{client}"}
+        addresses = {"gcs": f"127.0.0.1:{port}", "client": f"ray://127.0.0.1:{client}"}
+        yield {**addresses, "process": str(process.pid)}
     finally:
         os.killpg(process.pid, signal.SIGKILL)  # on SIGTERM it would wait half a minute for work to end
         process.wait(30)
@@ -100,7 +101,7 @@ def test_a_killed_actor_is_replaced_and_an_interrupted_run_resumed_from_elsewher
 
     def advance(done: int, _: int) -> None:
         if done >= 8 and not killed:
-            killed.extend(_kill_an_actor())
+            killed.extend(_kill_an_actor(int(head["process"])))
         if done >= 32:
             raise KeyboardInterrupt
 
@@ -112,18 +113,26 @@ def test_a_killed_actor_is_replaced_and_an_interrupted_run_resumed_from_elsewher
     assert (summary.total, summary.ok, summary.kept >= 32) == (48, 48, True)
 
 
-def _kill_an_actor() -> list[int]:
-    """Kill one of Ray's actors as an operator's `kill -9` would; return its process."""
+def _kill_an_actor(head: int) -> list[int]:
+    """Kill one of a cluster's actors as an operator's `kill -9` would; return its process."""
     for folder in Path("/proc").iterdir():
-        if folder.name.isdigit() and b"ray::MapWorker" in _command(folder):
-            os.kill(int(folder.name), signal.SIGKILL)
-            return [int(folder.name)]
+        if folder.name.isdigit() and b"ray::MapWorker" in _read(folder / "cmdline"):
+            if head in _forebears(int(folder.name)):  # not another cluster's on this machine
+                os.kill(int(folder.name), signal.SIGKILL)
+                return [int(folder.name)]
     return []
 
 
-def _command(folder: Path) -> bytes:
+def _forebears(process: int) -> Iterator[int]:
+    while process > 1:
+        fields = _read(Path(f"/proc/{process}/stat")).rpartition(b")")[2].split()
+        process = int(fields[1]) if fields else 0
+        yield process
+
+
+def _read(path: Path) -> bytes:
     try:
-        return (folder / "cmdline").read_bytes()
+        return path.read_bytes()
     except OSError:
         return b""
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import io
+import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import seeds
 from boneage.anatomy.completeness import HandModel
 from boneage.core.arrays import read_arrays
 from boneage.core.errors import BundleError
 
-SRC = Path(__file__).resolve().parents[2] / "src"
-FILES = sorted(SRC.rglob("*.py"))
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted(path for part in ("src", "scripts", "benchmarks") for path in (ROOT / part).rglob("*.py"))
 BANNED_MODULES = {
     "pickle",
     "cPickle",
@@ -43,6 +47,10 @@ def argument(call: ast.Call, name: str) -> object:
     return next((ast.literal_eval(word.value) for word in call.keywords if word.arg == name), None)
 
 
+LOADERS = {"numpy": {"load"}, "numpy.lib.format": {"read_array"}, "torch": {"load", "jit", "hub"}}
+"""What may be called by its full name only, so that its arguments are looked at."""
+
+
 def imported(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -55,6 +63,12 @@ def faults(source: str) -> list[str]:
     """Return what in a module could run what it reads."""
     tree = ast.parse(source)
     found = [f"imports {name}" for name in imported(tree) if name in BANNED_MODULES]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            names = {alias.name for alias in node.names}
+            found += [
+                f"from {node.module} import {name}" for name in names & LOADERS.get(node.module or "", set())
+            ]
     for name, call in calls(tree):
         last = name.rpartition(".")[2]
         if name in BANNED_CALLS:
@@ -66,12 +80,16 @@ def faults(source: str) -> list[str]:
             found.append(f"{name}(allow_pickle=...)")
         if name == "torch.load" and argument(call, "weights_only") is not True:
             found.append("torch.load without weights_only=True")
+        if name in ("np.load", "numpy.load") and len(call.args) > 2:
+            found.append(f"{name} with a third argument, which is allow_pickle")
+        if name.startswith(("torch.jit.load", "torch.hub.")):
+            found.append(name)
         if last in ("load_from_checkpoint", "read_pickle", "to_pickle"):
             found.append(name)
     return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SRC)))
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_runs_nothing_that_it_reads(path: Path) -> None:
     assert faults(path.read_text(encoding="utf-8")) == []
 
@@ -85,6 +103,11 @@ def test_a_module_runs_nothing_that_it_reads(path: Path) -> None:
         "eval(text)",
         "np.load(f, allow_pickle=True)",
         "np.load(f, allow_pickle=given)",
+        "np.load(f, None, True)",
+        "from numpy import load",
+        "from torch import load",
+        "torch.jit.load(f)",
+        "torch.hub.load(f)",
         "torch.load(f)",
         "torch.load(f, weights_only=False)",
         "pd.read_pickle(f)",
@@ -118,6 +141,70 @@ def test_an_archive_with_a_pickle_is_refused_and_the_pickle_not_run(tmp_path: Pa
     bare.write_bytes(pickle.dumps(Bomb(sign)))
     with pytest.raises(BundleError):
         HandModel.load(bare)
+    assert not sign.exists()
+
+
+_WATCHED = """
+import sys
+seen = set()
+def watch(event, words):
+    if event == "pickle.find_class":
+        seen.add(".".join(map(str, words)))
+sys.addaudithook(watch)
+if sys.argv.pop(1) == "trap":
+    import pickle
+    pickle.loads(pickle.dumps(print))
+from boneage.cli.main import run
+code = run(sys.argv[1:])
+sys.exit(f"unpickled {sorted(seen)}" if seen else code)
+"""
+
+
+def watched(folder: Path, trap: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line; it ends with 1 where Python says that a pickle names a class or function."""
+    return subprocess.run(
+        [sys.executable, "-c", _WATCHED, trap, *words],
+        cwd=folder, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def test_nothing_is_unpickled_from_the_bundle_to_the_report(tmp_path: Path) -> None:
+    pixels, _ = seeds.whole_hands()[1]
+    (tmp_path / "hand.png").write_bytes(seeds.encoded(".png", pixels))
+    options = "--sex F --radius-subgrades --explain neighbours --report out.html"
+    ran = watched(tmp_path, "", "assess", "hand.png", *options.split())
+    assert (ran.returncode, (tmp_path / "out.html").exists()) == (0, True), ran.stderr
+
+
+def test_what_is_unpickled_would_be_heard(tmp_path: Path) -> None:
+    ran = watched(tmp_path, "trap", "standards")
+    assert ran.returncode == 1 and "unpickled ['builtins.print']" in ran.stderr
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+def test_a_training_that_goes_on_unpickles_nothing_from_its_checkpoint(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    lightning = pytest.importorskip("lightning")
+    from boneage.training.fit import run
+
+    class Task(lightning.LightningModule):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = torch.nn.Linear(1, 1)
+
+        def train_dataloader(self) -> object:
+            return torch.utils.data.DataLoader(torch.zeros(1, 1))
+
+        def training_step(self, batch: object, _: int) -> object:
+            return self.net(batch).sum()
+
+        def configure_optimizers(self) -> object:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    sign = tmp_path / "it_ran"
+    torch.save({"state_dict": Bomb(sign)}, tmp_path / "last.ckpt")
+    with pytest.raises(pickle.UnpicklingError):
+        run(Task(), 1, tmp_path)
     assert not sign.exists()
 
 

@@ -44,11 +44,15 @@ def bundle(
         Path | None,
         typer.Option(metavar="RUN", help="With --extend: a run of consistency on that bundle's graphs."),
     ] = None,
+    precisions: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --extend: what benchmarks/precision.py measured with it."),
+    ] = None,
     extend: Annotated[
         Path | None,
         typer.Option(
             metavar="BUNDLE",
-            help="Add --intervals, --radius-subgrades, --region-clusters or --consistency to this bundle.",
+            help="Add --intervals, --radius-subgrades, ..., --precisions to this bundle.",
         ),
     ] = None,
     name: Annotated[
@@ -63,11 +67,12 @@ def bundle(
     from boneage.inference.bundle import Bundle
 
     if extend is not None:
-        given = any(run is not None for run in (intervals, radius_subgrades, region_clusters, consistency))
+        runs = (intervals, radius_subgrades, region_clusters, consistency, precisions)
+        given = any(run is not None for run in runs)
         if not given or finder_run is not None or grades is not None:
             raise ConfigError(
                 "--extend takes a bundle and one or more of --intervals, --radius-subgrades, "
-                "--region-clusters and --consistency, and no other run: give these"
+                "--region-clusters, --consistency and --precisions, and no other run: give these"
             )
         made = assemble.extend(
             Bundle.load(extend),
@@ -76,14 +81,13 @@ def bundle(
             subgrades_run=radius_subgrades,
             clusters_run=region_clusters,
             consistency_run=consistency,
+            precisions=precisions,
             version=version,
             name=name,
             data=data,
         )
-    elif consistency is not None:
-        raise ConfigError(
-            "--consistency trains a whole bundle's graphs on: write the bundle, then --extend it"
-        )
+    elif consistency is not None or precisions is not None:
+        raise ConfigError("--consistency and --precisions are of a whole bundle: write it, then --extend it")
     elif finder_run is None or age_run is None or data is None:
         raise ConfigError(
             "a bundle is made of FINDER_RUN, AGE_RUN and --data: give them, or a bundle to --extend"

@@ -11,6 +11,7 @@ from boneage.core.errors import ConfigError
 from boneage.inference import cluster_parts, subgrade_parts
 from boneage.inference.consistency_parts import CONSISTENCY, consistency_files, consistency_settings
 from boneage.inference.neighbours import CLUSTERS
+from boneage.inference.precision import PRECISIONS, precision_settings
 from boneage.inference.radius_subgrading import SUBGRADES
 from boneage.recipes.graded_regions.method import GradedRegions
 
@@ -72,6 +73,19 @@ def trained_on(run: Path, checksums: Mapping[str, str]) -> Addition:
         ConfigError: the run is not complete, or was trained on from another bundle's graphs.
     """
     return Addition(CONSISTENCY, consistency_settings(run), consistency_files(run, checksums), ())
+
+
+def measured_precisions(path: Path, checksums: Mapping[str, str]) -> Addition:
+    """Return what a measurement says of the precision that a bundle's graphs need.
+
+    Args:
+        path: its file.
+        checksums: file -> SHA-256 of that bundle.
+
+    Raises:
+        ConfigError: the file is no such measurement, or one of other graphs, or it moves the bone age.
+    """
+    return Addition(PRECISIONS, precision_settings(path, checksums), {}, ())
 
 
 def with_files(files: Mapping[str, Path], added: Sequence[Addition]) -> dict[str, Path]:

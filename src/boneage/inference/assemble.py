@@ -15,10 +15,19 @@ import numpy as np
 
 from boneage import __version__
 from boneage.core.errors import ConfigError
-from boneage.inference.additions import KEYS, Addition, additions, trained_on, with_files, with_settings
+from boneage.inference.additions import (
+    KEYS,
+    Addition,
+    additions,
+    measured_precisions,
+    trained_on,
+    with_files,
+    with_settings,
+)
 from boneage.inference.bundle import Bundle, write_bundle
 from boneage.inference.combine import cross_fit, fit_weights
 from boneage.inference.out_of_fold import Answer, OutOfFold, Vector, correct, read_oof, write_oof
+from boneage.inference.precision import PRECISIONS
 from boneage.inference.run_files import configuration_of, require
 from boneage.inference.site_bundle import expect_uncalibrated
 from boneage.metrics.bootstrap import mean_absolute, paired_difference
@@ -124,6 +133,7 @@ def extend(
     subgrades_run: Path | None = None,
     clusters_run: Path | None = None,
     consistency_run: Path | None = None,
+    precisions: Path | None = None,
     version: str,
     name: str | None = None,
     data: str | None = None,
@@ -144,6 +154,7 @@ def extend(
         subgrades_run: folder of a `radius_subgrades` run; None keeps what there is.
         clusters_run: folder of a `region_clusters` run; None keeps what there is.
         consistency_run: folder of a `consistency` run on this bundle's graphs, which it replaces.
+        precisions: what `benchmarks/precision.py` measured with this bundle.
         version: the new bundle's version.
         name: the new bundle's name; None keeps it.
         data: what it was trained on and on what terms; None keeps what the bundle says.
@@ -160,10 +171,15 @@ def extend(
         "data": data or bundle.manifest["data"],
     }
     added = additions(bundle.manifest["methods"], subgrades_run, clusters_run)
+    if (intervals_run, consistency_run, precisions).count(None) < 2:
+        raise ConfigError(
+            "intervals, consistency and precisions each rest on the bundle's graphs as they are: extend the "
+            "bundle by one after the other, in this order"
+        )
     if consistency_run is not None:
-        if intervals_run is not None:
-            raise ConfigError("graphs are trained on after the intervals are in: extend the bundle twice")
         added = (*added, trained_on(consistency_run, bundle.manifest["checksums"]))
+    if precisions is not None:
+        added = (*added, measured_precisions(precisions, bundle.manifest["checksums"]))
     if intervals_run is not None:
         require(intervals_run, "config.json", "folds.csv", "graph.onnx", OUT_OF_FOLD)
         parts = _parts_of(bundle).adding(INTERVALS, intervals_run, *_intervals(intervals_run))
@@ -171,7 +187,7 @@ def extend(
     if not added:
         raise ConfigError(
             "a bundle is extended by a run of age_intervals, radius_subgrades, region_clusters or "
-            "consistency: give one"
+            "consistency, or by precisions: give one"
         )
     return _write_again(bundle, added, out, said)
 
@@ -220,7 +236,10 @@ def _write(parts: Parts, out: Path, said: Mapping[str, str]) -> Bundle:
 def _write_again(bundle: Bundle, added: Sequence[Addition], out: Path, said: Mapping[str, str]) -> Bundle:
     """Write a bundle again with additions; its table, its figures and its fit stay as they are."""
     files = with_files({name: bundle.path / name for name in bundle.manifest["checksums"]}, added)
-    kept = {key: value for key, value in bundle.manifest.items() if key not in ("schema", "checksums")}
+    # What was measured of precisions holds for the graphs that were measured.
+    other_graphs = any(file.endswith(".onnx") for addition in added for file in addition.files)
+    left_out = ("schema", "checksums", *([PRECISIONS] if other_graphs else []))
+    kept = {key: value for key, value in bundle.manifest.items() if key not in left_out}
     manifest = with_settings({**kept, **said, **_made()}, added)
     return write_bundle(out, {**manifest, "files": _roles(files, ".npz")}, files)
 

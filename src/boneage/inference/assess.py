@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,7 @@ from boneage.inference.conclude import Conclusion, conclude
 from boneage.inference.growth import Measurements, growth
 from boneage.inference.hand_grading import HandGrader
 from boneage.inference.neighbours import NOT_ASKED_FOR, NeighbourFinder
+from boneage.inference.precision import precision_of
 from boneage.inference.radius_subgrading import NOTHING, RadiusSubgrading
 from boneage.inference.runners import open_graph
 from boneage.inference.site import SITE, site_of, site_provenance
@@ -116,12 +118,16 @@ class Assessor:
             8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
         )
         self._watch = watch
-        self._find = Finder(bundle.graph("hand_finder"), runtime, self.threads, watch)
         self._name = str(bundle.manifest["method"])
         others = [name for name in bundle.manifest["methods"] if name in METHODS]
-        self._methods = {name: self._open(name) for name in dict.fromkeys((self._name, *others))}
         graded = GradedRegions.name in bundle.manifest["methods"]
-        self._grade = HandGrader(bundle, runtime, self.threads, watch) if graded else None
+        with ThreadPoolExecutor() as pool:  # compiling a graph is most of a cold start, and can be shared out
+            methods = {name: pool.submit(self._open, name) for name in dict.fromkeys((self._name, *others))}
+            find = pool.submit(Finder, bundle.graph("hand_finder"), runtime, self.threads, watch)
+            grade = pool.submit(HandGrader, bundle, runtime, self.threads, watch) if graded else None
+        self._find = find.result()
+        self._methods = {name: opened.result() for name, opened in methods.items()}
+        self._grade = grade.result() if grade is not None else None
         self._subgrade = RadiusSubgrading(bundle, watch) if radius_subgrades else None
         self._neighbours = NeighbourFinder(bundle, watch) if neighbours else None
         self._hand_model = HandModel.load(bundle.file("hand_model")) if bundle.has("hand_model") else None
@@ -129,7 +135,8 @@ class Assessor:
     def _open(self, name: str) -> tuple[Method, Runner]:
         """Return a method with the bundle's settings, and its graph."""
         method: Method = load(METHODS, name).from_settings(self.bundle.manifest["methods"][name])
-        return method, open_graph(self.bundle.graph(method.graph), self.runtime, self.threads)
+        precision = precision_of(self.bundle.manifest, self.runtime, method.graph)
+        return method, open_graph(self.bundle.graph(method.graph), self.runtime, self.threads, precision)
 
     def locate(self, radiograph: Radiograph) -> Hand:
         """Find the hand.

@@ -10,6 +10,7 @@ import numpy as np
 from boneage.core.runtime import DEFAULT_RUNTIME
 from boneage.core.types import Hand, Radiograph, Sex
 from boneage.inference.bundle import Bundle
+from boneage.inference.precision import precision_of
 from boneage.inference.runners import open_graph
 from boneage.inference.watch import Watch
 from boneage.recipes.graded_regions.grades import GradedHand, grade_hand
@@ -33,7 +34,8 @@ class HandGrader:
         self, bundle: Bundle, runtime: str = DEFAULT_RUNTIME, threads: int = 1, watch: Watch = nullcontext
     ) -> None:
         self._method = GradedRegions.from_settings(bundle.manifest["methods"][GradedRegions.name])
-        self._run = open_graph(bundle.graph(GradedRegions.graph), runtime, threads)
+        precision = precision_of(bundle.manifest, runtime, GradedRegions.graph)
+        self._run = open_graph(bundle.graph(GradedRegions.graph), runtime, threads, precision)
         self._watch = watch
 
     def __call__(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from boneage.core.errors import BundleError, ConfigError, RuntimeUnavailable
 from boneage.core.protocols import Runner
+from boneage.inference.precision import FULL
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -18,7 +19,8 @@ Arrays = dict[str, NDArray[np.float32]]
 class OnnxRuntimeRunner:
     """Runs a graph with ONNX Runtime on the CPU."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, precision: str = FULL) -> None:
+        del precision  # it has no bfloat16 on the CPU
         try:
             import onnxruntime
         except ImportError as error:
@@ -42,19 +44,20 @@ class OnnxRuntimeRunner:
 
 
 class OpenVinoRunner:
-    """Runs a graph with OpenVINO on the CPU, in float32 as it was measured."""
+    """Runs a graph with OpenVINO on the CPU, in float32; in bfloat16 if asked, where the CPU has it."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, precision: str = FULL) -> None:
         try:
             import openvino
         except ImportError as error:
             raise RuntimeUnavailable("OpenVINO is not installed; pip install openvino") from error
+        core = openvino.Core()
+        has_half = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         settings = {
             "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": precision if has_half else FULL,
             "PERFORMANCE_HINT": "LATENCY",
         }
-        core = openvino.Core()
         try:
             model = core.read_model(str(path))
             # Compiled, an output also bears the names of the nodes that were merged into it.
@@ -69,15 +72,21 @@ class OpenVinoRunner:
         return {name: np.asarray(results[place]) for place, name in enumerate(self._outputs)}
 
 
-RUNTIMES: dict[str, tuple[str, Callable[[Path, int], Runner]]] = {
+RUNTIMES: dict[str, tuple[str, Callable[[Path, int, str], Runner]]] = {
     "onnxruntime": ("onnxruntime", OnnxRuntimeRunner),
     "openvino": ("openvino", OpenVinoRunner),
 }
 """Runtime -> the package it comes with, and its runner."""
 
 
-def open_graph(path: Path, runtime: str, threads: int) -> Runner:
+def open_graph(path: Path, runtime: str, threads: int, precision: str = FULL) -> Runner:
     """Load a graph.
+
+    Args:
+        path: the file.
+        runtime: `onnxruntime` or `openvino`.
+        threads: of the runtime.
+        precision: `f32`, or `bf16` where the runtime and the processor have it.
 
     Raises:
         ConfigError: no such runtime.
@@ -86,7 +95,7 @@ def open_graph(path: Path, runtime: str, threads: int) -> Runner:
     """
     if runtime not in RUNTIMES:
         raise ConfigError(f"runtime must be one of {', '.join(RUNTIMES)}, not {runtime!r}")
-    return RUNTIMES[runtime][1](path, threads)
+    return RUNTIMES[runtime][1](path, threads, precision)
 
 
 def runtime_versions() -> dict[str, str]:
