@@ -27,7 +27,7 @@ CHAOS_FLAGS ?=
 WEIGHTS ?= ../shared/weights
 MARKED ?= ../shared/data
 RUNS ?= runs
-VERSION ?= 1.4.0
+VERSION ?= 1.5.0
 
 .PHONY: help demo test check audit fuzz chaos format bench bundle wheel clean
 
@@ -102,8 +102,11 @@ bundle: $(VENV)/installed-dev ## train the shipped bundle anew (hours on two cor
 	  --finder $(RUNS)/finder
 	$(BIN)/boneage bundle $(RUNS)/finder $(RUNS)/age --grades $(RUNS)/grades --intervals $(RUNS)/intervals \
 	  --radius-subgrades $(RUNS)/radius --region-clusters $(RUNS)/clusters \
-	  --out src/boneage/bundles/standard --version $(VERSION) \
+	  --out $(RUNS)/bundle --version $(VERSION) \
 	  --data '1,226 training radiographs of the RSNA Pediatric Bone Age Challenge 2017 (non-commercial research)'
+	$(BIN)/boneage train consistency --data $(DATA)/labels.csv --bundle $(RUNS)/bundle --out $(RUNS)/consistency --resume
+	$(BIN)/boneage bundle --extend $(RUNS)/bundle --consistency $(RUNS)/consistency \
+	  --out src/boneage/bundles/standard --version $(VERSION)
 
 wheel: $(VENV)/installed-run ## build the wheel into dist/
 	@$(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir dist .
