@@ -174,10 +174,10 @@ class Watcher:
     def for_a_row(self, at: Sequence[float]) -> tuple[float, float]:
         """Return the processor time in ms that driver and conductor took for a row, while rows came."""
         inside = [each for each in self.samples if at[0] <= each.at_s <= at[-1]]
-        if len(inside) < 2:
-            return float("nan"), float("nan")
-        first, last = inside[0], inside[-1]
+        first, last = (inside[0], inside[-1]) if inside else (Sample(0, 0, 0, 0),) * 2
         rows = sum(first.at_s < moment <= last.at_s for moment in at) / 1000
+        if not rows:
+            return float("nan"), float("nan")
         return (last.driver_s - first.driver_s) / rows, (last.conductor_s - first.conductor_s) / rows
 
     def _watch(self) -> None:

@@ -20,7 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
+from pydicom import dcmread
+from pynetdicom import AE
 
+from boneage.dicomnode.receiver import OUT_OF_RESOURCES, Receiver
+from boneage.dicomnode.settings import NodeSettings, Receive
+from boneage.dicomnode.spool import Spool
 from seeds import dicom_file, encoded, small_hand, whole_hands
 
 FULL_KIB = 24
@@ -71,6 +76,8 @@ def say(name: str, told: str, faults: list[str]) -> None:
 
 def cases(folder: Path, disk: Path, kind: str) -> Iterator[tuple[str, list[str], Path]]:
     """Yield a name, the command's words, and the file or folder that it writes."""
+    from service_fakes import free_port
+
     for form in ("html", "pdf", "fhir.json"):
         out = disk / f"report.{form}"
         yield (
@@ -87,8 +94,8 @@ def cases(folder: Path, disk: Path, kind: str) -> Iterator[tuple[str, list[str],
         disk / "data" / "boneage.sqlite-journal",
     )
     if kind != "full disk":  # on a full one the node runs, and refuses what comes
-        words = ["dicom", "--spool", f"{disk}/spool", "--send", "pacs=PACS@127.0.0.1:104", "--port", "0"]
-        yield "dicom --spool", words, disk / "spool"
+        options = ["--send", "pacs=PACS@127.0.0.1:104", "--port", str(free_port())]
+        yield "dicom --spool", ["dicom", "--spool", f"{disk}/spool", *options], disk / "spool"
 
 
 @contextmanager
@@ -147,6 +154,8 @@ def tried(words: list[str], written: Path, disk: Path) -> tuple[str, list[str]]:
         faults.append("it ended as if it had been written")
     if "Traceback" in run.stderr or len(errors) != 1:
         faults.append(f"no clear error: {run.stderr.strip().splitlines()[-1:]}")
+    elif "disk" not in errors[0]:  # the file system's name has it too
+        faults.append(f"an error of something else: {errors[0]}")
     if written.is_file():
         faults.append(f"half-written: {written.name}, {written.stat().st_size} bytes")
     # A begun batch may keep its journal, from which it goes on; nothing else may stay.
@@ -184,13 +193,7 @@ def served(disk: Path, folder: Path) -> tuple[str, list[str]]:
 
 def received(disk: Path) -> tuple[str, list[str]]:
     """Fill the disk beneath a node's spool; return what it answers to images, and faults."""
-    from dicom_peers import free_port
-    from pydicom import dcmread
-    from pynetdicom import AE
-
-    from boneage.dicomnode.receiver import OUT_OF_RESOURCES, Receiver
-    from boneage.dicomnode.settings import NodeSettings, Receive
-    from boneage.dicomnode.spool import Spool
+    from service_fakes import free_port
 
     port = free_port()
     spool = Spool(disk / "spool")

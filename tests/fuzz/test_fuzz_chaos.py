@@ -5,6 +5,8 @@ Kills of the server are in tests/service/test_service_process.py, of a batch wit
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 import chaos
+import disk
 
 
 @pytest.mark.slow
@@ -122,3 +125,32 @@ def test_a_job_that_was_given_up_and_vanished_is_lost() -> None:
     name = jobs.pop(0)["id"]
     faults = chaos.job_faults(jobs, {"key 0": {name}}, account_of(jobs, given_up={name}))
     assert faults == [f"lost {name}"]
+
+
+def test_a_command_that_claims_to_have_written_is_found(tmp_path: Path) -> None:
+    (tmp_path / "out.csv").write_text("half")
+    _, faults = disk.tried(["--version"], tmp_path / "out.csv", tmp_path)
+    assert faults[0] == "it ended as if it had been written"
+    assert faults[-1] == "half-written: out.csv, 4 bytes"
+
+
+def test_an_error_of_something_else_is_no_error_of_the_disk(tmp_path: Path) -> None:
+    _, faults = disk.tried(["batch", "no-such-manifest.csv", "--out", "x.csv"], tmp_path / "x.csv", tmp_path)
+    assert len(faults) == 1 and faults[0].startswith("an error of something else")
+
+
+def test_a_disk_is_filled_to_the_bytes_that_are_to_stay(tmp_path: Path) -> None:
+    program = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "import disk\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "disk.fill(Path(sys.argv[1]), left=4096)\n"
+    )
+    folders = os.pathsep.join(sys.path)
+    subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "filler"],
+        check=True,
+        env={**os.environ, "PYTHONPATH": folders},
+    )
+    assert (tmp_path / "filler").stat().st_size == 100_000 - 4096

@@ -177,7 +177,7 @@ def test_nothing_is_unpickled_from_the_bundle_to_the_report(tmp_path: Path) -> N
 
 
 def test_what_is_unpickled_would_be_heard(tmp_path: Path) -> None:
-    ran = watched(tmp_path, "trap", "standards")
+    ran = watched(tmp_path, "trap", "--version")
     assert ran.returncode == 1 and "unpickled ['builtins.print']" in ran.stderr
 
 

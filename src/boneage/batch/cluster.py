@@ -90,6 +90,8 @@ def connected(address: str, workers: int | None = None) -> Iterator[int]:
             warnings.simplefilter("ignore")  # what goes wrong is raised, too
             ray.init(**options)
     except Exception as error:  # noqa: BLE001 - Ray raises what its parts raise
+        with suppress(Exception):
+            ray.shutdown()  # half a connection would stand in the way of the next
         raise _refusal(address, error) from None
     try:
         _check_versions()
@@ -139,7 +141,7 @@ def _prepare(address: str) -> None:
 
 def _refusal(address: str, error: Exception) -> BoneAgeError:
     """Return what to say where Ray did not let us in."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split())[:_REASON_LETTERS] or type(error).__name__
     if "ersion mismatch" in text:
         return ConfigError(
             f"the cluster at {address} and this machine have other versions of Ray or Python ({text}): "

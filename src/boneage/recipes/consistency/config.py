@@ -54,6 +54,7 @@ class ScheduleConfig:
     graphs: tuple[str, ...]
     copies: int
     epochs: int
+    full_precision_epochs: int
     unchanged: float
     batch: int
     learning_rate: float
@@ -71,6 +72,8 @@ class ScheduleConfig:
             choose("schedule.graphs", name, GRAPHS)
         if self.copies < 1 or self.epochs < 1 or self.batch < 1:
             raise ConfigError("schedule.copies, epochs and batch must be 1 or more")
+        if not 0 <= self.full_precision_epochs <= self.epochs:
+            raise ConfigError("schedule.full_precision_epochs must be 0 to schedule.epochs")
         if not 0 <= self.unchanged < 1 or not 0 < self.held_out < 1:
             raise ConfigError("schedule.unchanged must be 0 to under 1, held_out between 0 and 1")
 

@@ -159,5 +159,14 @@ def learn(
     """
     lightning.seed_everything(schedule.seed, verbose=False)
     task = ConsistencyTask(graph, seen, taught, rows, schedule)
-    run(task, schedule.epochs, folder, precision=schedule.precision, clip_norm=schedule.clip_norm)
+    first = schedule.epochs - schedule.full_precision_epochs
+    if _epochs_done(folder) < first:
+        run(task, first, folder, precision=schedule.precision, clip_norm=schedule.clip_norm)
+    run(task, schedule.epochs, folder, clip_norm=schedule.clip_norm)
     return graph
+
+
+def _epochs_done(folder: Path) -> int:
+    """Return how many epochs a folder's checkpoint has behind it."""
+    last = folder / "last.ckpt"
+    return int(torch.load(last, weights_only=True)["epoch"]) + 1 if last.is_file() else 0
