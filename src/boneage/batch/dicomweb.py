@@ -118,7 +118,7 @@ def _get(
 def _instances(answer: httpx.Response, base: str) -> list[dict[str, str]]:
     try:
         return [_instance(each, base) for each in answer.json()]
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         raise ConfigError(
             f"{PREFIX}{base}: the answer to the query is no DICOM JSON; check the address"
         ) from None

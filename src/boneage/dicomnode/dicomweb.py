@@ -80,17 +80,23 @@ class WebClient:
         Raises:
             Unreachable: the service does not answer, or not with a list of instances.
         """
-        offset = 0
+        offset, known = 0, 0
+        seen: set[str] = set()
         while True:
             size = min(_PAGE, limit - offset) if limit else _PAGE
             page = self._page({**query, "limit": str(size), "offset": str(offset)})
             for attributes in page:
                 found = Found(*(_value(attributes, tag) for tag in (_STUDY, _SERIES, _INSTANCE, _CLASS)))
+                if found.instance in seen:
+                    continue
+                seen.add(found.instance)
                 if all(_UID.fullmatch(uid) for uid in (found.study, found.series, found.instance)):
                     yield found
             offset += len(page)
-            if len(page) < size or (limit and offset >= limit):
+            # A server that knows no `offset` gives the same page for ever.
+            if len(page) < size or (limit and offset >= limit) or len(seen) == known:
                 return
+            known = len(seen)
 
     def fetch(self, found: Found, max_bytes: int) -> bytes:
         """Return an image as a DICOM file, in the transfer syntax in which it is stored.
@@ -131,11 +137,9 @@ class WebClient:
             raise Unreachable(_told(error)) from None
         if answer.status_code in _SERVER_TROUBLE:
             raise Unreachable(f"it answers with HTTP status {answer.status_code}")
-        try:
-            said: Any = answer.json()
-        except ValueError:
-            said = {}
-        failed = isinstance(said, dict) and bool(said.get(_FAILED, {}).get("Value"))
+        said = _json(answer)
+        sequence = said.get(_FAILED) if isinstance(said, dict) else None
+        failed = isinstance(sequence, dict) and bool(sequence.get("Value"))
         return f"HTTP status {answer.status_code}" if failed or not answer.is_success else ""
 
     def _page(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -149,10 +153,7 @@ class WebClient:
             _check_status(answer.status_code)
         except DeliveryError as error:
             raise Unreachable(str(error)) from None
-        try:
-            page: Any = answer.json()
-        except ValueError:
-            page = None
+        page = _json(answer)
         if not isinstance(page, list) or not all(isinstance(one, dict) for one in page):
             raise Unreachable("it answers a query with no list of instances: check the url")
         return page
@@ -188,13 +189,21 @@ def first_part(content: bytes, kind: str) -> bytes:
     if not kind.lower().startswith("multipart/"):
         return content
     boundary = _BOUNDARY.search(kind)
-    mark = b"--" + (boundary[1].encode("latin-1") if boundary else b"")
+    mark = b"--" + (boundary[1].encode("utf-8") if boundary else b"")
     begin = content.find(mark)
     head_end = content.find(b"\r\n\r\n", begin)
     end = content.find(b"\r\n" + mark, head_end)
     if boundary is None or min(begin, head_end, end) < 0:
         raise DeliveryError("the answer is no whole multipart message")
     return content[head_end + 4 : end]
+
+
+def _json(answer: Any) -> Any:
+    """Return what an answer says, None where it is no JSON, or is nested beyond all measure."""
+    try:
+        return answer.json()
+    except (ValueError, RecursionError):
+        return None
 
 
 def _check_status(status: int) -> None:

@@ -138,7 +138,7 @@ class Dispatcher:
             log.error(
                 "job %s: given up, as the server ended %d times while it was read", row.id, MOST_ATTEMPTS
             )
-            self._end(row.id, ending_of(Died(None)), 0.0)
+            self._end(row.id, _given_up(), 0.0)
             return True
         began = time.monotonic()
         try:
@@ -190,6 +190,15 @@ def ending_of(answer: Assessed | Failure | Died | Raised | TimedOut) -> Ending:
     code, message = trouble_of(answer)
     rejected = isinstance(answer, Failure) and answer.status == REJECTED
     return Ending(State.REJECTED if rejected else State.FAILED, error_code=code, error_message=message)
+
+
+def _given_up() -> Ending:
+    """Return how a job ends that was being read each time the server ended."""
+    message = (
+        f"the server ended {MOST_ATTEMPTS} times while the image was read: send it once more; if that does "
+        "not help, export it again"
+    )
+    return Ending(State.FAILED, error_code="worker_died", error_message=message)
 
 
 def trouble_of(answer: Failure | Died | Raised | TimedOut) -> tuple[str, str]:
