@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +20,28 @@ from boneage.inference.bundle import Bundle
 from boneage.inference.runners import RUNTIMES, open_graph, runtime_versions
 
 onnx = pytest.importorskip("onnx", reason="the extra `train` is not installed: it makes the test's graph")
+
+WATCHED_RUN = """
+import os, sys, threading
+import numpy as np
+from boneage.inference.bundle import Bundle
+from boneage.inference.runners import open_graph
+
+run = open_graph(Bundle.load().graph("hand_regression"), sys.argv[1], 1)
+caller, allowed, seen, ended = threading.get_native_id(), os.sched_getaffinity(0), [], threading.Event()
+
+def watch():
+    while not ended.wait(0.002):
+        seen.append(os.sched_getaffinity(caller))
+
+thread = threading.Thread(target=watch)
+thread.start()
+for _ in range(5):
+    run({"image": np.zeros((1, 1, 384, 288), np.float32), "sex": np.zeros((1, 1), np.float32)})
+ended.set()
+thread.join()
+assert seen and all(one == allowed for one in seen), seen
+"""
 
 ALIASES = ("zeta", "alpha", "mu", "beta", "omega", "kappa")
 """Steps that change nothing: an engine may leave them out, and give the output their names as well."""
@@ -50,6 +74,18 @@ def test_outputs_bear_the_graphs_own_names(graph: Path, runtime: str) -> None:
     assert list(outputs) == ["twice", "again"]
     np.testing.assert_allclose(outputs["twice"], 2 * image, rtol=1e-6)
     np.testing.assert_allclose(outputs["again"], image**2, rtol=1e-6)
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two processors"
+)
+@pytest.mark.parametrize("runtime", sorted(RUNTIMES))
+def test_a_runner_binds_its_process_to_no_processor(runtime: str) -> None:
+    """Else all workers of a batch share the first one."""
+    ended = subprocess.run(
+        [sys.executable, "-c", WATCHED_RUN, runtime], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.parametrize("runtime", sorted(RUNTIMES))

@@ -57,6 +57,8 @@ class OpenVinoRunner:
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": precision if has_half else FULL,
             "PERFORMANCE_HINT": "LATENCY",
+            # Else every process binds itself to the first processors, and the workers of a batch share one.
+            "ENABLE_CPU_PINNING": False,
         }
         try:
             model = core.read_model(str(path))
