@@ -24,6 +24,7 @@ from boneage.anatomy.localise import (
     MIN_CONFIDENCE_WRIST,
     closer_region,
     decode_finder,
+    find_hand,
     hand_from_points,
     prepare_finder,
     upright_extent,
@@ -32,7 +33,9 @@ from boneage.anatomy.localise import (
 from boneage.core.errors import NotAHand
 from boneage.core.types import Affine, Box, FloatArray, Hand, Radiograph, Sex, Side
 from boneage.data.synthetic import DrawnHand, View, draw_hand
-from boneage.imaging.geometry import pad
+from boneage.imaging.geometry import pad, rotate
+from boneage.inference.bundle import Bundle
+from boneage.inference.runners import open_graph
 
 CELLS = FINDER_SIZE // FINDER_STRIDE
 DRAWN = {side: draw_hand(120.0, Sex.MALE, 0, View(shape=(320, 240), side=side)) for side in Side}
@@ -267,6 +270,18 @@ def test_no_hand_is_not_looked_at_closer_and_two_are_refused_before() -> None:
     maps[0, -1, 5:40, 8:20] = maps[0, -1, 5:40, 28:40] = 0.9
     with pytest.raises(NotAHand, match="more than one hand"):
         closer_region({"maps": maps}, to_input, truth.radiograph.shape)
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_an_image_turned_by_quarters_gives_the_same_hand(quarters: int) -> None:
+    run = open_graph(Bundle.load().graph("hand_finder"), "onnxruntime", 1)
+    upright = Radiograph(rotate(draw_hand(120.0, Sex.MALE, 0).pixels, 0.0)[0])
+    turned, to_turned = rotate(upright.pixels, 90.0 * quarters)
+    straight, found = find_hand(upright, run), find_hand(Radiograph(turned), run)
+    for name, point in straight.keypoints_px.items():
+        there = to_turned(np.array([point]))[0]
+        np.testing.assert_allclose(found.keypoints_px[name], there, atol=0.05)
+    assert found.side is straight.side
 
 
 def test_weak_joints_are_no_hand() -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boneage.inference.conclude import conclude, half_width
+from boneage.core.errors import UnsupportedImage
+from boneage.inference.conclude import CONTRADICTION, conclude, half_width
 from boneage.metrics.conformal import ConformalScale
 
 CALIBRATION = {
@@ -48,9 +49,9 @@ def test_one_method_by_hand(age: float, expected: tuple[float, float]) -> None:
     assert concluded.warnings == ()
 
 
-@given(st.floats(-30, 300), st.floats(0, 240))
-def test_the_age_lies_in_its_interval_within_the_limits(direct: float, graded: float) -> None:
-    concluded = conclude({"direct": direct, "graded": graded}, TWO)
+@given(st.floats(-30, 300), st.floats(-24, 24))
+def test_the_age_lies_in_its_interval_within_the_limits(direct: float, apart: float) -> None:
+    concluded = conclude({"direct": direct, "graded": direct + apart}, TWO)
     low, high = concluded.interval_months
     assert 0 <= low <= concluded.age_months <= high <= 240
 
@@ -79,6 +80,14 @@ def test_methods_that_lie_beyond_their_joint_interval_are_said() -> None:
     assert not conclude({"direct": 100.0, "graded": 120.0}, TWO).warnings
 
 
+def test_methods_that_contradict_each_other_give_no_answer() -> None:
+    with pytest.raises(UnsupportedImage, match=r"direct \(60 months\) and graded \(120 months\) contradict"):
+        conclude({"direct": 60.0, "graded": 120.0}, TWO)
+    joint = (half_width(100.0, CALIBRATION) ** 2 + half_width(130.0, CALIBRATION) ** 2) ** 0.5
+    assert CONTRADICTION * joint > 30
+    assert conclude({"direct": 100.0, "graded": 130.0}, TWO).warnings
+
+
 THREE: dict[str, Any] = {
     **TWO,
     "methods": {**TWO["methods"], "third": {"calibration": CALIBRATION}},
@@ -104,9 +113,9 @@ def test_where_one_of_three_gave_no_age_the_first_stands_alone() -> None:
 
 
 def test_all_that_lie_apart_are_said_in_one_warning() -> None:
-    (notice,) = conclude({"direct": 100.0, "graded": 104.0, "third": 140.0}, THREE).warnings
+    (notice,) = conclude({"direct": 100.0, "graded": 104.0, "third": 130.0}, THREE).warnings
     assert notice.text.count("lie further apart") == 2 and notice.text.count("look at the grades") == 1
-    assert "graded (104 months) and third (140 months)" in notice.text
+    assert "graded (104 months) and third (130 months)" in notice.text
 
 
 def test_a_method_without_a_weight_is_only_shown() -> None:

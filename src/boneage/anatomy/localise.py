@@ -26,7 +26,7 @@ from boneage.core.errors import NotAHand
 from boneage.core.protocols import Runner
 from boneage.core.types import Affine, Box, FloatArray, Hand, Notice, Point, Radiograph, Side
 from boneage.imaging.enhance import stretch_contrast
-from boneage.imaging.geometry import crop, letterbox
+from boneage.imaging.geometry import crop, letterbox, rotate
 
 FINDER_SIZE = 192
 FINDER_STRIDE = 4
@@ -63,18 +63,40 @@ CLOSER_FACTOR = 1.5
 """Side of that closer look, in extents of the key points."""
 
 
-def prepare_finder(radiograph: Radiograph, region: Box | None = None) -> tuple[dict[str, FloatArray], Affine]:
+def prepare_finder(
+    radiograph: Radiograph, region: Box | None = None, quarters: int = 0
+) -> tuple[dict[str, FloatArray], Affine]:
     """Return the finder graph's input and the map from source pixels to it.
 
     Args:
         radiograph: the image.
         region: the part of it to look at; None is all of it.
+        quarters: by how many quarter turns, to the left, that part is turned first.
     """
     pixels, to_region = radiograph.pixels, Affine.identity()
     if region is not None:
         pixels, to_region = crop(pixels, region)
+    pixels, to_turned = rotate(pixels, 90.0 * quarters)
     image, to_input = letterbox(stretch_contrast(pixels), FINDER_SIZE)
-    return {"image": image[None, None].astype(np.float32)}, to_region.then(to_input)
+    return {"image": image[None, None].astype(np.float32)}, to_region.then(to_turned).then(to_input)
+
+
+def quarters_to_upright(outputs: Mapping[str, FloatArray]) -> int:
+    """Return by how many quarter turns, to the left, the fingers of a hand in the graph's input come up.
+
+    Args:
+        outputs: of the finder graph.
+
+    Returns:
+        0 to 3; 0 where there is no hand.
+    """
+    cells, confidences = decode_heatmaps(outputs["maps"][0][: len(NAMES)])
+    if float(np.median(confidences)) < MIN_CONFIDENCE:
+        return 0
+    right, down = cells[KNUCKLE] - cells[WRIST]
+    if abs(right) > abs(down):
+        return 1 if right > 0 else 3
+    return 2 if down > 0 else 0
 
 
 def closer_region(outputs: Mapping[str, FloatArray], to_input: Affine, shape: tuple[int, int]) -> Box | None:
@@ -105,7 +127,9 @@ def closer_region(outputs: Mapping[str, FloatArray], to_input: Affine, shape: tu
 
 
 def find_hand(radiograph: Radiograph, run: Runner) -> Hand:
-    """Return the hand in a radiograph, looked at twice where it is small.
+    """Return the hand in a radiograph, looked at again with its fingers up, and closer where it is small.
+
+    So an image gives the same hand however it was turned by quarters.
 
     Args:
         radiograph: the image.
@@ -116,9 +140,13 @@ def find_hand(radiograph: Radiograph, run: Runner) -> Hand:
     """
     inputs, to_input = prepare_finder(radiograph)
     outputs = run(inputs)
+    quarters = quarters_to_upright(outputs)
+    if quarters:
+        inputs, to_input = prepare_finder(radiograph, quarters=quarters)
+        outputs = run(inputs)
     region = closer_region(outputs, to_input, radiograph.shape)
     if region is not None:
-        inputs, to_input = prepare_finder(radiograph, region)
+        inputs, to_input = prepare_finder(radiograph, region, quarters)
         outputs = run(inputs)
     return decode_finder(outputs, to_input, radiograph.shape)
 
