@@ -163,5 +163,5 @@ def curve_png(report: CurveReport) -> bytes:
     axes.set_ylim(bottom=0)
     axes.set_xlabel("training images")
     axes.set_ylabel("MAE on held-out images (months)")
-    axes.legend(loc="upper right", framealpha=0.9, edgecolor="none")
+    axes.legend(loc="lower left", framealpha=0.9, edgecolor="none")
     return png(figure)
