@@ -12,6 +12,8 @@ from boneage.core.errors import ExitCode
 from boneage.inference import assemble
 from boneage.inference.bundle import SHIPPED, Bundle
 
+UNUSED = {"consistency_run": None, "precisions": None}
+
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
@@ -19,7 +21,7 @@ from boneage.inference.bundle import SHIPPED, Bundle
         ((), "FINDER_RUN"),
         (("finder",), "AGE_RUN"),
         (("finder", "age"), "--data"),
-        (("--extend", "bundle"), "--intervals, --radius-subgrades and --region-clusters"),
+        (("--extend", "bundle"), "--region-clusters, --consistency and --precisions"),
         (("finder", "age", "--extend", "bundle", "--intervals", "run"), "no other run"),
         (("--extend", "bundle", "--intervals", "run", "--grades", "run"), "no other run"),
         (("finder", "--extend", "bundle", "--radius-subgrades", "run"), "no other run"),
@@ -61,11 +63,17 @@ def test_runs_and_a_bundle_to_extend_are_handed_on(
     assert given.items() <= options.items()
     assert (options["name"], options["data"], options["grades_run"]) == ("standard", "hands", None)
     assert isinstance(extended, Bundle) and extended.path == SHIPPED
-    assert others == {**given, "version": "2", "name": None, "data": None}
+    assert others == {**given, **UNUSED, "version": "2", "name": None, "data": None}
 
 
 @pytest.mark.parametrize(
-    ("option", "run"), [("--radius-subgrades", "subgrades_run"), ("--region-clusters", "clusters_run")]
+    ("option", "run"),
+    [
+        ("--radius-subgrades", "subgrades_run"),
+        ("--region-clusters", "clusters_run"),
+        ("--consistency", "consistency_run"),
+        ("--precisions", "precisions"),
+    ],
 )
 def test_a_bundle_is_extended_by_sub_grades_or_groups_alone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, option: str, run: str
@@ -79,5 +87,5 @@ def test_a_bundle_is_extended_by_sub_grades_or_groups_alone(
     monkeypatch.setattr(assemble, "extend", keep)
     arguments = ["bundle", "--extend", str(SHIPPED), option, "d", "--out", str(tmp_path)]
     assert program.run([*arguments, "--version", "2"]) == ExitCode.DONE
-    runs = {"intervals_run": None, "subgrades_run": None, "clusters_run": None, run: Path("d")}
+    runs = {"intervals_run": None, "subgrades_run": None, "clusters_run": None, **UNUSED, run: Path("d")}
     assert {name: kept[0][name] for name in runs} == runs

@@ -393,8 +393,8 @@ def test_an_uncalibrated_bundle_answers_as_before_to_the_bit() -> None:
     manifest = json.loads((SHIPPED / MANIFEST).read_text())
     weights = manifest["combination"]["weights"]
     rng = np.random.default_rng(0)
-    for direct, graded in rng.uniform(-20, 260, (200, 2)).tolist():
-        ages = {"hand_regression": direct, "graded_regions": graded}
+    for direct, apart in rng.uniform((-20, -24), (260, 24), (200, 2)).tolist():
+        ages = {"hand_regression": direct, "graded_regions": direct + apart}
         for known in (ages, {"hand_regression": direct}):
             joined = len(known) == 2
             age = sum(weights[name] * known[name] for name in weights) if joined else direct

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -258,12 +259,22 @@ class _RefusedAssess:
         raise BundleError("a broken bundle: install it again")
 
 
+def replace_by_folder(path: Path) -> None:
+    """Put a folder where a file is gone, which the running service may just have made anew."""
+    for _ in range(100):
+        path.unlink(missing_ok=True)
+        with suppress(FileExistsError):
+            path.mkdir()
+            return
+    raise AssertionError(f"{path.name} comes back all the time")
+
+
 def test_without_its_database_it_says_so_and_recovers(tmp_path: Path) -> None:
     with client_of(tmp_path / "data") as client:
         database, away = tmp_path / "data" / "boneage.sqlite", tmp_path / "away"
         client.app.state.server.store.engine.dispose()
         database.rename(away)
-        database.mkdir()
+        replace_by_folder(database)
         for path in ("/health/ready", "/api/v1/jobs", "/metrics"):
             answer = client.get(path)
             assert answer.status_code == 503 and answer.json()["code"] in ("not_ready", "database"), path

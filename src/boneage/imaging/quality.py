@@ -33,6 +33,9 @@ FLAT_RANGE = 60 / 255
 NOISE_SIDE = 512
 """Longer side, in pixels, at which noise is judged: finer grain is averaged away before it is read."""
 
+LEAST_NOISE_SIDE = 256
+"""Longer side under which noise is not told from detail, so that it is not judged."""
+
 NOISY = 0.0075
 """Noise as a share of the grey range above which it is warned of; 1 in 80 of the training images has more."""
 
@@ -117,11 +120,13 @@ def noise_share(pixels: FloatArray) -> float:
     """Return the standard deviation of an image's noise as a share of its grey range.
 
     Args:
-        pixels: (H, W) float32 in [0, 1].
+        pixels: (H, W) float32 in [0, 1]; of an image under `LEAST_NOISE_SIDE` it is called 0.
 
     Source: Immerkaer J (1996) Fast noise variance estimation, with the median in place of the mean, as
     edges are not noise.
     """
+    if max(pixels.shape) < LEAST_NOISE_SIDE:
+        return 0.0
     factor = NOISE_SIDE / max(pixels.shape)
     size = (max(3, round(pixels.shape[1] * factor)), max(3, round(pixels.shape[0] * factor)))
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA) if factor < 1 else pixels
