@@ -242,6 +242,7 @@ export const GISTS = {
   queue_full: "队列已满。",
   reader_grades: "阅片者改过等级。",
   methods_disagree: "各方法结果不一致。",
+  noisy: "图像噪声较大。",
   uncertain_grade: "某个等级不确定。",
   bone_not_graded: "有骨骼未评级。",
   age_disagrees: "文件中的年龄不一致。",
