@@ -64,10 +64,15 @@ def train(job: TrainJob) -> Path:
         "teachers": {name: manifest["checksums"][f"{name}.onnx"] for name in recipe.schedule.graphs},
         "graphs": results,
     }
-    partial = job.out / f"{RESULTS}.partial"
-    partial.write_text(json.dumps(text, indent=2), encoding="utf-8")
-    partial.replace(job.out / RESULTS)
+    _write_whole(job.out / RESULTS, text)
     return job.out
+
+
+def _write_whole(path: Path, text: dict[str, Any]) -> None:
+    """Write JSON, whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(text, indent=2), encoding="utf-8")
+    partial.replace(path)
 
 
 def _manifest(bundle: Path, graphs: Sequence[str]) -> dict[str, Any]:
@@ -113,9 +118,7 @@ def _train_graph(
     pupil.save(job.out / f"{name}.onnx")
     left = Seen(seen.images[held_out], seen.readable[held_out], seen.beside[held_out])
     measured = _measure(teacher, OnnxGraph(job.out / f"{name}.onnx"), left)
-    partial = results.with_suffix(".partial")
-    partial.write_text(json.dumps(measured, indent=2), encoding="utf-8")
-    partial.replace(results)
+    _write_whole(results, measured)
     return measured
 
 
